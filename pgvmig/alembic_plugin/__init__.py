@@ -1,0 +1,15 @@
+"""The Alembic plugin: operations of the lifecycle, as data (ops.py) and as execution (toimpl.py).
+
+Alembic loads this while it is being imported, so siblings are imported inside `setup()`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from alembic.runtime.plugins import Plugin
+
+
+def setup(plugin: Plugin) -> None:  # noqa: ARG001  # autogenerate's comparators are registered on it
+    """Register the operations as `op.add_embedding` and so on."""
