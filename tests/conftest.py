@@ -1,0 +1,106 @@
+"""Fixtures that every test may use: a server of the chosen kind, fresh databases, a primary with its standby."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from no_skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401  # hooks
+from servers import SETTINGS, Cluster, ReplicatedDatabase, Servers, UnavailableError, add_vector, source
+
+from pgvmig import embedded
+
+
+def pytest_report_header():
+    return f"PostgreSQL for tests: {source()}"
+
+
+def pytest_generate_tests(metafunc):
+    """Run a test marked `majors(18, 16)` on each, and one marked `pg16` on 16; the closest mark decides."""
+    if "pg_major" in metafunc.fixturenames and (majors := _majors(metafunc.definition)):
+        values = [pytest.param(major, id=f"pg{major}", marks=[pytest.mark.pg16] * (major == 16)) for major in majors]
+        metafunc.parametrize("pg_major", values, scope="session")
+
+
+def _majors(item):
+    for mark in item.iter_markers():
+        if mark.name == "majors":
+            return mark.args
+        if mark.name == "pg16":
+            return (16,)
+    return ()
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "primary_and_standby" in item.fixturenames:
+            item.add_marker("standby")
+
+
+@pytest.fixture(scope="session")
+def servers():
+    """All servers of this process by major, started on first use."""
+    with Servers() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def pg_major(servers):
+    """The major that a test without a mark runs on."""
+    return servers.default_major
+
+
+@pytest.fixture(scope="session")
+def server(servers, pg_major):
+    """A PostgreSQL server that databases may be created in."""
+    try:
+        return servers.get(pg_major)
+    except UnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def database(server):
+    """A fresh database with pgvector: `.dsn`, `.url` and `.connect()`."""
+    with server.database() as fresh:
+        yield fresh
+
+
+@pytest.fixture(scope="session")
+def primary_and_standby():
+    """Two embedded servers, the second streaming from the first; always embedded, whatever the other tests use."""
+    with embedded.running(settings=SETTINGS) as primary, embedded.standby(primary, settings=SETTINGS) as standby:
+        yield primary, standby
+
+
+@pytest.fixture(scope="session")
+def _replicated_cluster(primary_and_standby):
+    primary, _ = primary_and_standby
+    template = "pgvmig_template"
+    with psycopg.connect(primary.dsn(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {template}")
+    add_vector(primary.dsn(template))
+    return Cluster("embedded", primary.major, primary.dsn(), template)
+
+
+@pytest.fixture
+def replicated_database(primary_and_standby, _replicated_cluster):
+    """A fresh database on the primary, replayed on the standby: also `.primary`, `.standby`, `.wait_for_replay()`."""
+    primary, standby = primary_and_standby
+    _repair(primary, standby)
+    with _replicated_cluster.clone() as name:
+        database = ReplicatedDatabase(name, primary.major, primary.dsn(name), primary=primary, standby=standby)
+        database.wait_for_replay()
+        try:
+            yield database
+        finally:
+            database.close()
+            _repair(primary, standby)
+
+
+def _repair(primary, standby):
+    """Undo what a test may leave behind when it fails: a stopped server, a paused replay."""
+    primary.start()
+    standby.start()
+    with psycopg.connect(standby.dsn(), autocommit=True) as connection:
+        connection.execute("SELECT pg_wal_replay_resume()")
