@@ -14,6 +14,8 @@ from typing import Any
 
 from psycopg import sql
 
+# A statement ends with a semicolon before an empty line: our own files keep to it, so that no parser is needed.
+_END = re.compile(r";[ ]*\n(?=\s*\n|\s*\Z)")
 _NAME = re.compile(r"^-- name: (\w+)[^\n]*\n", re.MULTILINE)
 
 
@@ -33,6 +35,11 @@ def root() -> Path:
 def files(folder: str) -> list[Path]:
     """Return the files of `sql/<folder>` in their order."""
     return sorted((root() / folder).glob("*.sql"))
+
+
+def statements(path: Path) -> list[str]:
+    """Return a file's statements, each with the comment above it and without its semicolon."""
+    return [part.strip() for part in _END.split(path.read_text(encoding="utf-8")) if part.strip()]
 
 
 @cache

@@ -1,0 +1,103 @@
+"""Connections to PostgreSQL, and its errors as ours.
+
+Session settings are set with SET LOCAL only and nothing is prepared on the server, so that PgBouncer in transaction
+mode may stand in between.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import errors as pg
+
+from pgvmig import errors
+
+# SQLSTATEs that our SQL functions raise; sql/functions/ says where.
+_OURS: dict[str, type[errors.PgvmigError]] = {
+    "PV001": errors.SpaceMismatchError,
+    "PV002": errors.GateError,
+    "PV003": errors.NotFoundError,
+    "PV004": errors.IllegalTransitionError,
+    "PV005": errors.ConflictError,
+    "PV006": errors.InputExpressionError,
+    "PV007": errors.DestructionRefusedError,
+}
+
+
+def connect(dsn: str, *, application_name: str = "pgvmig", **options: Any) -> psycopg.Connection[Any]:
+    """Open an autocommit connection. Raises DatabaseError when nobody answers."""
+    try:
+        return psycopg.connect(
+            dsn,
+            autocommit=True,
+            prepare_threshold=None,
+            application_name=application_name,
+            connect_timeout=10,
+            **options,
+        )
+    except psycopg.OperationalError as error:
+        raise errors.DatabaseError(
+            f"no connection to PostgreSQL: {_first_line(error)}",
+            next_step="check --dsn, PGVMIG_DSN or DATABASE_URL, and that the server runs (pg_isready)",
+        ) from error
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what PostgreSQL raises inside the block into the errors of pgvmig/errors.py."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise translate(error) from error
+
+
+def translate(error: BaseException) -> errors.PgvmigError:
+    """Return the PgvmigError for a driver's error: psycopg's, or any other that carries a SQLSTATE and diagnostics."""
+    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    diag = getattr(error, "diag", None)
+    message = getattr(diag, "message_primary", None) or _first_line(error)
+    hint = getattr(diag, "message_hint", None)
+    detail = getattr(diag, "message_detail", None)
+    if state in _OURS:
+        return _OURS[state](message, next_step=hint, **_hazard_or_data(detail), sqlstate=state)
+    if state == pg.LockNotAvailable.sqlstate:
+        return errors.LockNotAvailableError(
+            f"a lock was not to be had: {message}",
+            hazard="Somebody holds a transaction open on this table or view; waiting longer would queue everybody else",
+            next_step=hint or "find it in pg_stat_activity (xact_start), let it end, and run this again",
+            sqlstate=state,
+        )
+    if state in (pg.UndefinedTable.sqlstate, pg.InvalidSchemaName.sqlstate) and "pgvmig" in message:
+        return schema_missing()
+    if state == pg.InsufficientPrivilege.sqlstate:
+        return errors.DatabaseError(message, next_step="run this as the table's owner", sqlstate=state)
+    return errors.DatabaseError(message, next_step=hint, sqlstate=state)
+
+
+def schema_missing() -> errors.SchemaVersionError:
+    """Return the error for a database without the control schema."""
+    return errors.SchemaVersionError(
+        "this database has no control schema (pgvmig)",
+        next_step="pgvmig init, or op.install_pgvmig() in a revision",
+    )
+
+
+def _hazard_or_data(detail: str | None) -> dict[str, Any]:
+    """Gates put their figures into DETAIL as JSON, the other errors say there what the hazard is."""
+    if not detail:
+        return {}
+    if detail.startswith("{"):
+        try:
+            return {"gates": json.loads(detail)}
+        except ValueError:
+            pass
+    return {"hazard": detail.rstrip(".")}
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,65 @@
+-- What messages call a target: the schema only where it is not public, the slot only where it is not the default.
+CREATE OR REPLACE FUNCTION pgvmig.label(relation regclass, slot text) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN n.nspname = 'public' THEN '' ELSE n.nspname || '.' END
+           || c.relname
+           || CASE WHEN slot = 'embedding' THEN '' ELSE '.' || slot END
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid = relation
+$$;
+
+-- A name that PostgreSQL will not cut: as it is up to 63 bytes, beyond that its beginning and a hash.
+CREATE OR REPLACE FUNCTION pgvmig.fit(name text) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN octet_length(name) <= 63 THEN name
+           ELSE (SELECT left(name, max(i)) FROM generate_series(0, 54) AS i WHERE octet_length(left(name, i)) <= 54)
+                || '_' || left(encode(sha256(convert_to(name, 'UTF8')), 'hex'), 8) END
+$$;
+
+-- The columns' present names: by number after a rename, by name after a dump and restore gave new numbers.
+CREATE OR REPLACE FUNCTION pgvmig.present_names(relation regclass, names text[], numbers smallint[]) RETURNS text[]
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT array_agg(coalesce(
+               (SELECT a.attname FROM pg_attribute a
+                WHERE a.attrelid = relation AND a.attname = u.name AND a.attnum > 0 AND NOT a.attisdropped),
+               (SELECT a.attname FROM pg_attribute a
+                WHERE a.attrelid = relation AND a.attnum = u.number AND u.number > 0 AND NOT a.attisdropped),
+               u.name) ORDER BY u.ordinality)
+    FROM unnest(names, numbers) WITH ORDINALITY AS u (name, number, ordinality)
+$$;
+
+-- The schema that the vector extension lives in; it need not be on anybody's search_path.
+CREATE OR REPLACE FUNCTION pgvmig.vector_schema() RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'
+$$;
+
+-- The version that was named; says which ones there are when it is not there.
+CREATE OR REPLACE FUNCTION pgvmig.find_version(relation regclass, version text, slot text) RETURNS pgvmig.version
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    found_version pgvmig.version;
+    others text;
+BEGIN
+    SELECT v.* INTO found_version FROM pgvmig.version v
+    WHERE v.relation = $1 AND v.version = $2 AND v.slot = $3;
+    IF found_version.version_id IS NULL THEN
+        SELECT string_agg(v.version, ', ' ORDER BY v.version_id) INTO others
+        FROM pgvmig.version v WHERE v.relation = $1 AND v.slot = $3;
+        RAISE EXCEPTION '% has no version %', pgvmig.label($1, $3), $2
+            USING ERRCODE = 'PV003',
+                  HINT = coalesce('it has ' || others, 'op.add_embedding adds one');
+    END IF;
+    RETURN found_version;
+END
+$$;

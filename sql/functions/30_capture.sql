@@ -1,0 +1,297 @@
+-- The hash that ties a vector to its text: before prefixes, so that a changed prefix is another contract and not
+-- a changed row. No SET clause, so that PostgreSQL can inline it.
+CREATE OR REPLACE FUNCTION pgvmig.source_hash(input text) RETURNS bytea
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN sha256(convert_to(input, 'UTF8'));
+
+-- The columns that an input expression reads. Refuses what does not run, what gives two answers for one row
+-- (STABLE or VOLATILE functions) and what reads no column. PostgreSQL judges: an index on a temporary twin of the table
+-- takes immutable expressions only, and a temporary view records the columns it depends on.
+CREATE OR REPLACE FUNCTION pgvmig.check_input(relation regclass, expression text) RETURNS text[]
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    table_name text := (SELECT c.relname FROM pg_catalog.pg_class c WHERE c.oid = relation);
+    table_schema text := (SELECT n.nspname FROM pg_catalog.pg_class c
+                          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation);
+    path text := current_setting('search_path');
+    columns_read text[];
+    culprits text;
+    complaint text;
+BEGIN
+    -- Expressions are read with the table's own schema in view and nothing else of the caller's.
+    PERFORM set_config('search_path', format('pg_catalog, %I, pg_temp', table_schema), true);
+    BEGIN
+        EXECUTE format('CREATE TEMPORARY VIEW pgvmig_probe_view AS SELECT (%s)::text AS input FROM %s AS %I',
+                       expression, relation, table_name);
+        SELECT array_agg(DISTINCT a.attname::text) INTO columns_read
+        FROM pg_rewrite r
+        JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+        JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+        WHERE r.ev_class = 'pg_temp.pgvmig_probe_view'::regclass AND d.refobjid = relation AND d.refobjsubid > 0;
+        DROP VIEW pg_temp.pgvmig_probe_view;
+        EXECUTE format('CREATE TEMPORARY TABLE %I (LIKE %s)', table_name, relation);
+        EXECUTE format('CREATE INDEX ON pg_temp.%I (((%s)::text))', table_name, expression);
+        EXECUTE format('DROP TABLE pg_temp.%I', table_name);
+    EXCEPTION
+        WHEN invalid_object_definition THEN
+            SELECT string_agg(DISTINCT p.proname || '()', ', ') INTO culprits
+            FROM regexp_matches(expression, '([[:alpha:]_][[:alnum:]_]*)\s*\(', 'g') AS called (name)
+            JOIN pg_proc p ON p.proname = lower(called.name[1]) AND p.provolatile <> 'i';
+            RAISE EXCEPTION 'the input of % is not immutable: %', pgvmig.label(relation, 'embedding'), expression
+                USING ERRCODE = 'PV006',
+                      DETAIL = 'The same row could give another text later, and then nobody can tell stale rows from '
+                               || 'fresh ones. Not immutable here: ' || coalesce(culprits, 'a cast or an operator'),
+                      HINT = CASE
+                          WHEN culprits ~ 'concat|format' THEN
+                              'write coalesce(title, '''') || '' '' || coalesce(body, '''') instead of concat_ws('' '', title, body)'
+                          WHEN culprits ~ 'array_to_string' THEN
+                              'keep the joined text in a column of its own, or wrap array_to_string() over text[] in an IMMUTABLE function'
+                          ELSE 'an enum''s or a date''s text depends on settings: spell it out with CASE, or use an IMMUTABLE function' END;
+        WHEN syntax_error_or_access_rule_violation OR feature_not_supported OR data_exception THEN
+            GET STACKED DIAGNOSTICS complaint = MESSAGE_TEXT;
+            RAISE EXCEPTION 'the input of % does not run: % (%)', pgvmig.label(relation, 'embedding'), expression, complaint
+                USING ERRCODE = 'PV006',
+                      HINT = 'input is an SQL expression over one row, such as coalesce(title, '''') || '' '' || body';
+    END;
+    IF columns_read IS NULL THEN
+        RAISE EXCEPTION 'the input of % reads no column: %', pgvmig.label(relation, 'embedding'), expression
+            USING ERRCODE = 'PV006', HINT = 'name the columns whose text should be embedded';
+    END IF;
+    PERFORM set_config('search_path', path, true);
+    RETURN columns_read;
+END
+$$;
+
+-- The key columns' definitions for the stale and outcome tables: other names, the row's own types.
+CREATE OR REPLACE FUNCTION pgvmig.key_definitions(s pgvmig.slot) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT string_agg(format('%I %s%s NOT NULL', q.name, format_type(a.atttypid, a.atttypmod),
+                             coalesce(' COLLATE ' || nullif(a.attcollation, t.typcollation)::regcollation, '')),
+                      ', ' ORDER BY q.ordinality)
+    FROM unnest(pgvmig.present_names(s.relation, s.key_columns, s.key_numbers), s.queue_columns)
+         WITH ORDINALITY AS q (source, name, ordinality)
+    JOIN pg_attribute a ON a.attrelid = s.relation AND a.attname = q.source
+    JOIN pg_type t ON t.oid = a.atttypid
+$$;
+
+-- Everything that makes a version follow its table: the stale and outcome tables, the input as a function whose
+-- columns PostgreSQL tracks (a renamed column must not break the application's writes), and the triggers.
+CREATE OR REPLACE FUNCTION pgvmig.create_capture(version_id integer) RETURNS void
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    v pgvmig.version;
+    s pgvmig.slot;
+    expression text;
+    columns_read text[];
+BEGIN
+    SELECT * INTO STRICT v FROM pgvmig.version WHERE version.version_id = $1;
+    SELECT * INTO STRICT s FROM pgvmig.slot WHERE slot.relation = v.relation AND slot.slot = v.slot;
+    SELECT definition ->> 'input' INTO STRICT expression FROM pgvmig.contract WHERE fingerprint = v.fingerprint;
+    columns_read := pgvmig.check_input(v.relation, expression);
+    PERFORM pgvmig.create_queue(v, s);
+    PERFORM pgvmig.create_capture_functions(v, s, expression, columns_read);
+    PERFORM pgvmig.create_triggers(v, s, columns_read);
+END
+$$;
+
+CREATE OR REPLACE FUNCTION pgvmig.create_queue(v pgvmig.version, s pgvmig.slot) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    stale text := pgvmig.fit(v.object_name || '_stale');
+    outcome text := pgvmig.fit(v.object_name || '_outcome');
+    keys text := (SELECT string_agg(format('%I', k), ', ' ORDER BY i) FROM unnest(s.queue_columns) WITH ORDINALITY AS u (k, i));
+BEGIN
+    EXECUTE format('CREATE TABLE pgvmig.%I (%s, PRIMARY KEY (entry)) INHERITS (pgvmig.stale_row)',
+                   stale, pgvmig.key_definitions(s));
+    EXECUTE format('ALTER TABLE pgvmig.%I ALTER COLUMN version_id SET DEFAULT %s', stale, v.version_id);
+    EXECUTE format('CREATE INDEX ON pgvmig.%I (%s)', stale, keys);
+    EXECUTE format('CREATE TABLE pgvmig.%I (%s, PRIMARY KEY (%s)) INHERITS (pgvmig.outcome)',
+                   outcome, pgvmig.key_definitions(s), keys);
+    EXECUTE format('ALTER TABLE pgvmig.%I ALTER COLUMN version_id SET DEFAULT %s', outcome, v.version_id);
+    INSERT INTO pgvmig.backfill (version_id) VALUES (v.version_id);
+END
+$$;
+
+CREATE OR REPLACE FUNCTION pgvmig.create_capture_functions(
+    v pgvmig.version, s pgvmig.slot, expression text, columns_read text[]
+) RETURNS void
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    base text := v.object_name;
+    table_name text := (SELECT c.relname FROM pg_catalog.pg_class c WHERE c.oid = v.relation);
+    table_schema text := (SELECT n.nspname FROM pg_catalog.pg_class c
+                          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = v.relation);
+    path text := current_setting('search_path');
+    stale text := format('pgvmig.%I', pgvmig.fit(base || '_stale'));
+    outcome text := format('pgvmig.%I', pgvmig.fit(base || '_outcome'));
+    fields text := (SELECT string_agg(format('($1).%I', c), ', ') FROM unnest(columns_read) AS c);
+    queue_keys text;
+    row_keys text;
+    same_key text;
+BEGIN
+    SELECT string_agg(format('%I', u.queue), ', ' ORDER BY i), string_agg(format('($1).%I', u.source), ', ' ORDER BY i),
+           string_agg(format('q.%I = ($1).%I', u.queue, u.source), ' AND ' ORDER BY i)
+    INTO queue_keys, row_keys, same_key
+    FROM unnest(s.queue_columns, pgvmig.present_names(s.relation, s.key_columns, s.key_numbers))
+         WITH ORDINALITY AS u (queue, source, i);
+    PERFORM set_config('search_path', format('pg_catalog, %I, pg_temp', table_schema), true);
+    EXECUTE format(
+        'CREATE FUNCTION pgvmig.%I(%s) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE '
+        'BEGIN ATOMIC SELECT coalesce((%s)::text, '''') FROM (SELECT %s) AS %I; END',
+        pgvmig.fit(base || '_input'), v.relation, expression, fields, table_name);
+    PERFORM set_config('search_path', path, true);
+    EXECUTE format(
+        'CREATE FUNCTION pgvmig.%I(%s) RETURNS void LANGUAGE sql BEGIN ATOMIC '
+        'INSERT INTO %s (%s) VALUES (%s); '
+        'SELECT pg_notify(''pgvmig_stale'', ''%s'') FROM pgvmig.backfill b '
+        'WHERE b.version_id = %s AND b.follower_until > clock_timestamp(); END',
+        pgvmig.fit(base || '_mark'), v.relation, stale, queue_keys, row_keys, v.version_id, v.version_id);
+    EXECUTE format(
+        'CREATE FUNCTION pgvmig.%I(%s) RETURNS void LANGUAGE sql BEGIN ATOMIC '
+        'DELETE FROM %s AS q WHERE %s; DELETE FROM %s AS q WHERE %s; END',
+        pgvmig.fit(base || '_forget'), v.relation, stale, same_key, outcome, same_key);
+    -- SECURITY DEFINER: the application may write its table and nothing of ours.
+    EXECUTE format(
+        'CREATE FUNCTION pgvmig.%I() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
+        'SET search_path = pg_catalog, pg_temp AS %L',
+        pgvmig.fit(base || '_capture'),
+        format(E'\nBEGIN\n'
+               '    IF TG_OP = ''TRUNCATE'' THEN\n        DELETE FROM %s;\n        DELETE FROM %s;\n        RETURN NULL;\n    END IF;\n'
+               '    IF TG_ARGV[0] IN (''forget'', ''move'') THEN\n        PERFORM pgvmig.%I(OLD);\n    END IF;\n'
+               '    IF TG_ARGV[0] IN (''mark'', ''move'') THEN\n        PERFORM pgvmig.%I(NEW);\n    END IF;\n'
+               '    RETURN NULL;\nEND\n',
+               stale, outcome, pgvmig.fit(base || '_forget'), pgvmig.fit(base || '_mark')));
+    EXECUTE format('REVOKE ALL ON FUNCTION pgvmig.%I, pgvmig.%I FROM PUBLIC',
+                   pgvmig.fit(base || '_mark'), pgvmig.fit(base || '_forget'));
+    IF v.adopted THEN
+        PERFORM pgvmig.create_provenance_function(v, columns_read);
+    END IF;
+END
+$$;
+
+-- Vectors that the application writes get their provenance as they are written. Where the input reads a generated
+-- column, which a BEFORE trigger sees as NULL, the hash stays unknown. The worker brings its own.
+CREATE OR REPLACE FUNCTION pgvmig.create_provenance_function(v pgvmig.version, columns_read text[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    knows_input boolean := NOT EXISTS (
+        SELECT FROM pg_attribute a
+        WHERE a.attrelid = v.relation AND a.attname = ANY (columns_read) AND a.attgenerated <> '');
+BEGIN
+    EXECUTE format(
+        'CREATE FUNCTION pgvmig.%I() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
+        'SET search_path = pg_catalog, pg_temp AS %L',
+        pgvmig.fit(v.object_name || '_provenance'),
+        format(E'\nBEGIN\n'
+               '    NEW.%1$I := CASE WHEN NEW.%2$I IS NOT NULL THEN %3$s END;\n'
+               '    NEW.%4$I := CASE WHEN NEW.%2$I IS NOT NULL THEN %5$s END;\n'
+               '    NEW.%6$I := CASE WHEN NEW.%2$I IS NOT NULL THEN clock_timestamp() END;\n'
+               '    RETURN NEW;\nEND\n',
+               v.version_id_column, v.vector_column, v.version_id, v.source_hash_column,
+               CASE WHEN knows_input
+                    THEN format('pgvmig.source_hash(pgvmig.%I(NEW))', pgvmig.fit(v.object_name || '_input'))
+                    ELSE 'NULL::bytea' END,
+               v.embedded_at_column));
+END
+$$;
+
+-- Row comparisons are by image (*<>): every type has it, and two texts that a collation calls equal are not the same
+-- input. Conditions stand in WHEN, so that an update of other columns does not even queue the trigger. ENABLE ALWAYS,
+-- because bulk loads run under session_replication_role = replica.
+CREATE OR REPLACE FUNCTION pgvmig.create_triggers(v pgvmig.version, s pgvmig.slot, columns_read text[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    capture text := format('pgvmig.%I', pgvmig.fit(v.object_name || '_capture'));
+    provenance text := format('pgvmig.%I', pgvmig.fit(v.object_name || '_provenance'));
+    keys text[] := pgvmig.present_names(s.relation, s.key_columns, s.key_numbers);
+    old_key text := (SELECT string_agg(format('OLD.%I', k), ', ') FROM unnest(keys) AS k);
+    new_key text := (SELECT string_agg(format('NEW.%I', k), ', ') FROM unnest(keys) AS k);
+    old_text text := (SELECT string_agg(format('OLD.%I', c), ', ') FROM unnest(columns_read) AS c);
+    new_text text := (SELECT string_agg(format('NEW.%I', c), ', ') FROM unnest(columns_read) AS c);
+    other_key text := format('ROW(%s) *<> ROW(%s)', old_key, new_key);
+    other_text text := format('ROW(%s) *<> ROW(%s)', old_text, new_text);
+    other_vector text := format('ROW(OLD.%1$I) *<> ROW(NEW.%1$I)', v.vector_column);
+    vector_gone text := format('OLD.%1$I IS NOT NULL AND NEW.%1$I IS NULL', v.vector_column);
+    row_trigger record;
+BEGIN
+    FOR row_trigger IN
+        SELECT * FROM (VALUES
+            ('insert', 'AFTER INSERT', format('NEW.%I IS NULL', v.vector_column), capture || '(''mark'')', true),
+            ('update', 'AFTER UPDATE', format('NOT (%s) AND (%s OR %s)', other_key,
+                CASE WHEN v.adopted THEN format('(%s AND NOT (%s))', other_text, other_vector) ELSE other_text END,
+                vector_gone), capture || '(''mark'')', true),
+            ('move', 'AFTER UPDATE', other_key, capture || '(''move'')', true),
+            ('delete', 'AFTER DELETE', 'true', capture || '(''forget'')', true),
+            ('rewrite', 'AFTER UPDATE', format('NOT (%s) AND %s AND NEW.%I IS NOT NULL', other_key, other_vector,
+                v.vector_column), capture || '(''forget'')', v.adopted),
+            ('provenance_insert', 'BEFORE INSERT', format('NEW.%I IS NOT NULL', v.vector_column),
+                provenance || '()', v.adopted),
+            ('provenance_update', 'BEFORE UPDATE', format('%s AND OLD.%I IS NOT DISTINCT FROM NEW.%2$I', other_vector,
+                v.source_hash_column), provenance || '()', v.adopted)
+        ) AS t (what, event, condition, call, wanted)
+        WHERE wanted
+    LOOP
+        EXECUTE format('CREATE TRIGGER %I %s ON %s FOR EACH ROW WHEN (%s) EXECUTE FUNCTION %s',
+                       pgvmig.trigger_name(v, row_trigger.what), row_trigger.event, v.relation,
+                       row_trigger.condition, row_trigger.call);
+    END LOOP;
+    EXECUTE format('CREATE TRIGGER %I AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION %s(''forget'')',
+                   pgvmig.trigger_name(v, 'truncate'), v.relation, capture);
+    FOR row_trigger IN SELECT * FROM pgvmig.triggers_of(v) LOOP
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', v.relation, row_trigger.name);
+    END LOOP;
+END
+$$;
+
+-- Triggers of one kind fire in the order of their names: `~` sorts last, after whatever else changes the row.
+CREATE OR REPLACE FUNCTION pgvmig.trigger_name(v pgvmig.version, what text) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT pgvmig.fit(format('%spgvmig_%s_%s_%s', CASE WHEN what LIKE 'provenance%' THEN '~' ELSE '' END,
+                             v.slot, v.version, what))
+$$;
+
+CREATE OR REPLACE FUNCTION pgvmig.triggers_of(v pgvmig.version) RETURNS TABLE (name text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT t.tgname::text FROM pg_trigger t
+    JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE t.tgrelid = v.relation AND NOT t.tgisinternal AND n.nspname = 'pgvmig'
+      AND p.proname IN (pgvmig.fit(v.object_name || '_capture'), pgvmig.fit(v.object_name || '_provenance'))
+    ORDER BY t.tgname
+$$;
+
+-- The inverse of create_capture.
+CREATE OR REPLACE FUNCTION pgvmig.drop_capture(v pgvmig.version) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    t record;
+    suffix text;
+BEGIN
+    FOR t IN SELECT * FROM pgvmig.triggers_of(v) LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', t.name, v.relation);
+    END LOOP;
+    FOREACH suffix IN ARRAY ARRAY['_capture', '_provenance', '_mark', '_forget', '_input'] LOOP
+        EXECUTE format('DROP FUNCTION IF EXISTS pgvmig.%I', pgvmig.fit(v.object_name || suffix));
+    END LOOP;
+    EXECUTE format('DROP TABLE IF EXISTS pgvmig.%I, pgvmig.%I',
+                   pgvmig.fit(v.object_name || '_stale'), pgvmig.fit(v.object_name || '_outcome'));
+    DELETE FROM pgvmig.lease l WHERE l.version_id = v.version_id;
+    DELETE FROM pgvmig.backfill b WHERE b.version_id = v.version_id;
+END
+$$;

@@ -1,0 +1,191 @@
+-- Gates: what must hold before a verb runs. Each is a function gate_<name>(version, max_stale_age) that returns one
+-- gate_result and changes nothing; check_gates lists them. To add one: write it, add its line there.
+
+-- Coverage: every row has a vector of its present text, or a recorded reason why not.
+CREATE OR REPLACE FUNCTION pgvmig.gate_coverage(v pgvmig.version, max_stale_age interval) RETURNS pgvmig.gate_result
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c record;
+    found text;
+BEGIN
+    SELECT * INTO c FROM pgvmig.coverage(v.version_id, max_stale_age);
+    found := concat_ws(' and ',
+        CASE WHEN c.missing > 0 THEN
+            format('%s of %s rows have no vector', pgvmig.figure(c.missing), pgvmig.figure(c.total)) END,
+        CASE WHEN c.outdated > 0 THEN
+            format('%s of %s rows have a vector of an older text', pgvmig.figure(c.outdated), pgvmig.figure(c.total)) END);
+    RETURN ('coverage', c.missing + c.outdated = 0,
+            coalesce(nullif(found, ''), format('all %s rows have a vector or a recorded reason', pgvmig.figure(c.total))),
+            format('pgvmig backfill %s %s', pgvmig.label(v.relation, v.slot), v.version),
+            to_jsonb(c))::pgvmig.gate_result;
+END
+$$;
+
+-- Failed rows: each was looked at and accepted, or there are none.
+CREATE OR REPLACE FUNCTION pgvmig.gate_failed(v pgvmig.version, max_stale_age interval) RETURNS pgvmig.gate_result
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s pgvmig.slot;
+    same_key text;
+    failed bigint;
+BEGIN
+    SELECT x.* INTO STRICT s FROM pgvmig.slot x WHERE x.relation = v.relation AND x.slot = v.slot;
+    SELECT string_agg(format('o.%I = d.%I', u.queue, u.source), ' AND ') INTO same_key
+    FROM unnest(s.queue_columns, pgvmig.present_names(s.relation, s.key_columns, s.key_numbers)) AS u (queue, source);
+    EXECUTE format('SELECT count(*) FROM pgvmig.%I AS o JOIN %s AS d ON %s '
+                   'WHERE o.kind = ''failed'' AND o.accepted_at IS NULL '
+                   'AND o.source_hash = pgvmig.source_hash(pgvmig.%I(d))',
+                   pgvmig.fit(v.object_name || '_outcome'), v.relation, same_key, pgvmig.fit(v.object_name || '_input'))
+    INTO failed;
+    RETURN ('failed', failed = 0,
+            CASE WHEN failed = 0 THEN 'no row failed without having been accepted'
+                 WHEN failed = 1 THEN '1 row failed and was not accepted'
+                 ELSE format('%s rows failed and were not accepted', pgvmig.figure(failed)) END,
+            format('pgvmig failed list %s %s', pgvmig.label(v.relation, v.slot), v.version),
+            jsonb_build_object('failed', failed))::pgvmig.gate_result;
+END
+$$;
+
+-- The operator that ranks in a metric, and the operator class that serves it.
+CREATE OR REPLACE FUNCTION pgvmig.metric_operator(metric text) RETURNS text
+LANGUAGE sql IMMUTABLE
+RETURN CASE metric WHEN 'cosine' THEN '<=>' WHEN 'l2' THEN '<->' WHEN 'inner_product' THEN '<#>' WHEN 'l1' THEN '<+>' END;
+
+CREATE OR REPLACE FUNCTION pgvmig.metric_opclass(vector_type text, metric text) RETURNS text
+LANGUAGE sql IMMUTABLE
+RETURN vector_type || CASE metric WHEN 'cosine' THEN '_cosine_ops' WHEN 'l2' THEN '_l2_ops'
+                                  WHEN 'inner_product' THEN '_ip_ops' WHEN 'l1' THEN '_l1_ops' END;
+
+-- A version's vector indexes: those on its vector column of an approximate access method.
+CREATE OR REPLACE FUNCTION pgvmig.vector_indexes(v pgvmig.version)
+RETURNS TABLE (index regclass, valid boolean, opclass text, method text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT i.indexrelid::regclass, i.indisvalid AND i.indisready, o.opcname::text, m.amname::text
+    FROM pg_index i
+    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attname = v.vector_column AND a.attnum = i.indkey[0]
+    JOIN pg_class c ON c.oid = i.indexrelid
+    JOIN pg_am m ON m.oid = c.relam
+    JOIN pg_opclass o ON o.oid = i.indclass[0]
+    WHERE i.indrelid = v.vector_relation AND m.amname IN ('hnsw', 'ivfflat')
+    ORDER BY i.indexrelid
+$$;
+
+-- Index: one is there, valid, and the planner can use it through the version's view. On a small table a sequential
+-- scan is cheaper, so the question is put with the alternatives switched off: can it, not does it.
+CREATE OR REPLACE FUNCTION pgvmig.gate_index(v pgvmig.version, max_stale_age interval) RETURNS pgvmig.gate_result
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c jsonb := (SELECT definition FROM pgvmig.contract WHERE fingerprint = v.fingerprint);
+    wanted text := pgvmig.metric_opclass(c ->> 'vector_type', c ->> 'metric');
+    others text;
+    serving regclass;
+    next text := format('op.index_embedding(%L, %L)', pgvmig.label(v.relation, 'embedding'), v.version);
+    found text;
+BEGIN
+    SELECT string_agg(format('%s (%s%s)', i.index, i.opclass, CASE WHEN i.valid THEN '' ELSE ', invalid' END), ', ')
+    INTO others FROM pgvmig.vector_indexes(v) i;
+    IF others IS NULL THEN
+        found := 'there is no vector index on ' || quote_ident(v.vector_column);
+    ELSIF NOT EXISTS (SELECT FROM pgvmig.vector_indexes(v) i WHERE i.valid AND i.opclass = wanted) THEN
+        found := format('no valid index with %s, only %s', wanted, others);
+    ELSE
+        serving := pgvmig.serving_index(v, c);
+        IF serving IS NULL THEN
+            found := format('the planner cannot use %s for a search through %s', others, v.view);
+        END IF;
+    END IF;
+    RETURN ('index', found IS NULL, coalesce(found, format('%s serves %s', serving, v.view)),
+            'in a revision, ' || next, jsonb_build_object('index', serving::text))::pgvmig.gate_result;
+END
+$$;
+
+-- The index that a nearest-neighbour search through the version's view is planned with, NULL when none.
+CREATE OR REPLACE FUNCTION pgvmig.serving_index(v pgvmig.version, contract jsonb) RETURNS regclass
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_sort = off
+AS $$
+DECLARE
+    plan jsonb;
+BEGIN
+    EXECUTE format(
+        'EXPLAIN (FORMAT JSON) SELECT * FROM %s AS w ORDER BY w.%I OPERATOR(%I.%s) %6$L::%3$I.%5$I LIMIT 10',
+        v.view, v.slot, pgvmig.vector_schema(), pgvmig.metric_operator(contract ->> 'metric'),
+        contract ->> 'vector_type',
+        '[' || array_to_string(array_fill(1, ARRAY[(contract ->> 'dimensions')::integer]), ',') || ']')
+    INTO plan;
+    RETURN (SELECT i.index FROM pgvmig.vector_indexes(v) i
+            JOIN pg_class k ON k.oid = i.index
+            WHERE i.valid
+              AND jsonb_path_exists(plan, '$.**."Index Name" ? (@ == $name)', jsonb_build_object('name', k.relname))
+            LIMIT 1);
+END
+$$;
+
+-- All gates of a switch to this version, in the order in which they are cheapest to mend. On an empty table there is
+-- nothing to guard, and a project's CI upgrades from nothing.
+CREATE OR REPLACE FUNCTION pgvmig.check_gates(version_id integer, max_stale_age interval DEFAULT '60 s')
+RETURNS SETOF pgvmig.gate_result
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET row_security = off
+AS $$
+DECLARE
+    v pgvmig.version;
+    has_rows boolean;
+BEGIN
+    SELECT x.* INTO STRICT v FROM pgvmig.version x WHERE x.version_id = $1;
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s)', v.relation) INTO has_rows;
+    IF NOT has_rows THEN
+        RETURN;
+    END IF;
+    RETURN NEXT pgvmig.gate_coverage(v, max_stale_age);
+    RETURN NEXT pgvmig.gate_failed(v, max_stale_age);
+    RETURN NEXT pgvmig.gate_index(v, max_stale_age);
+END
+$$;
+
+-- Raises PV002 for the gates that fail, all of them in one error; returns what was measured.
+CREATE OR REPLACE FUNCTION pgvmig.require_gates(v pgvmig.version, max_stale_age interval, skip text[], reason text)
+RETURNS jsonb
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    results pgvmig.gate_result[];
+    failures pgvmig.gate_result[];
+    unknown text;
+BEGIN
+    results := ARRAY(SELECT g FROM pgvmig.check_gates(v.version_id, max_stale_age) AS g);
+    SELECT string_agg(s, ', ') INTO unknown FROM unnest(skip) AS s
+    WHERE NOT EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+                      WHERE n.nspname = 'pgvmig' AND p.proname = 'gate_' || s);
+    IF unknown IS NOT NULL THEN
+        RAISE EXCEPTION 'there is no gate named %', unknown USING ERRCODE = 'PV004';
+    END IF;
+    IF cardinality(skip) > 0 AND coalesce(trim(reason), '') = '' THEN
+        RAISE EXCEPTION 'gate % is to be skipped and no reason is given', array_to_string(skip, ', ')
+            USING ERRCODE = 'PV004', HINT = 'say why: it is kept with the event';
+    END IF;
+    failures := ARRAY(SELECT g FROM unnest(results) AS g WHERE NOT g.passed AND g.gate <> ALL (skip));
+    IF cardinality(failures) > 0 THEN
+        RAISE EXCEPTION '% % is not ready: %', pgvmig.label(v.relation, v.slot), v.version,
+            (SELECT string_agg(f.found, '; ') FROM unnest(failures) AS f)
+            USING ERRCODE = 'PV002',
+                  HINT = failures[1].next,
+                  DETAIL = (SELECT jsonb_object_agg(f.gate, to_jsonb(f))::text FROM unnest(failures) AS f);
+    END IF;
+    RETURN (SELECT coalesce(jsonb_object_agg(g.gate, g.measured || jsonb_build_object('passed', g.passed)), '{}')
+            FROM unnest(results) AS g);
+END
+$$;

@@ -1,0 +1,303 @@
+-- Columns of a table that belong to pgvmig or are a version's vectors: not part of what the views show of the row.
+CREATE OR REPLACE FUNCTION pgvmig.managed_columns(relation regclass) RETURNS text[]
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(array_agg(c), '{}') FROM pgvmig.version v
+    CROSS JOIN unnest(ARRAY[v.vector_column, v.version_id_column, v.source_hash_column, v.embedded_at_column]) AS c
+    WHERE v.vector_relation = $1 AND (v.state <> 'retired' OR v.adopted)
+$$;
+
+-- The numbers of named columns, 0 for the slot's own name. Raises when one is not there.
+CREATE OR REPLACE FUNCTION pgvmig.column_numbers(relation regclass, names text[], slot text) RETURNS smallint[]
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    numbers smallint[];
+    unknown text;
+BEGIN
+    SELECT array_agg(coalesce(a.attnum, 0) ORDER BY u.i),
+           string_agg(u.name, ', ') FILTER (WHERE a.attnum IS NULL AND u.name IS DISTINCT FROM $3)
+    INTO numbers, unknown
+    FROM unnest(names) WITH ORDINALITY AS u (name, i)
+    LEFT JOIN pg_attribute a ON a.attrelid = $1 AND a.attname = u.name AND a.attnum > 0 AND NOT a.attisdropped
+                            AND u.name IS DISTINCT FROM $3;
+    IF unknown IS NOT NULL THEN
+        RAISE EXCEPTION '% has no column %', pgvmig.label($1, 'embedding'), unknown USING ERRCODE = 'PV003';
+    END IF;
+    RETURN numbers;
+END
+$$;
+
+-- The slot, made on its first version. Later ones must show the same columns in the same order, or the current view
+-- could not be swapped between them.
+CREATE OR REPLACE FUNCTION pgvmig.ensure_slot(relation regclass, slot text, key_columns text[], view_columns text[])
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s pgvmig.slot;
+BEGIN
+    SELECT x.* INTO s FROM pgvmig.slot x WHERE x.relation = $1 AND x.slot = $2;
+    IF s.relation IS NULL THEN
+        INSERT INTO pgvmig.slot (relation, slot, key_columns, key_numbers, queue_columns, view_columns, view_numbers)
+        VALUES ($1, $2, $3, pgvmig.column_numbers($1, $3, NULL),
+                ARRAY(SELECT pgvmig.fit('key_' || k) FROM unnest($3) WITH ORDINALITY AS u (k, i) ORDER BY i),
+                $4, pgvmig.column_numbers($1, $4, $2));
+    ELSIF s.view_columns <> $4 THEN
+        RAISE EXCEPTION 'the views of % show the columns %, not %', pgvmig.label($1, $2), s.view_columns, $4
+            USING ERRCODE = 'PV004',
+                  HINT = 'leave columns= out, or name them in that order; op.refresh_embedding_views() appends new ones';
+    ELSIF s.key_columns <> $3 THEN
+        RAISE EXCEPTION 'the key of % is %, not %', pgvmig.label($1, $2), s.key_columns, $3 USING ERRCODE = 'PV004';
+    END IF;
+END
+$$;
+
+-- Record a version whose columns and view exist, and begin to follow the table. Does nothing when it is there under the
+-- same contract. A retired version may be added again, empty.
+CREATE OR REPLACE FUNCTION pgvmig.add_version(
+    relation regclass, slot text, version text, contract text, view regclass, view_columns text[], key_columns text[],
+    vector_column text, version_id_column text, source_hash_column text, embedded_at_column text, object_name text,
+    layout text DEFAULT 'column', adopted boolean DEFAULT false, writer text DEFAULT 'worker'
+) RETURNS integer
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    mark text := encode(sha256(convert_to(contract, 'UTF8')), 'hex');
+    v pgvmig.version;
+    id integer;
+BEGIN
+    INSERT INTO pgvmig.contract (fingerprint, canonical) VALUES (mark, contract) ON CONFLICT DO NOTHING;
+    PERFORM pgvmig.ensure_slot(relation, slot, key_columns, view_columns);
+    SELECT x.* INTO v FROM pgvmig.version x WHERE x.relation = $1 AND x.slot = $2 AND x.version = $3;
+    IF v.version_id IS NOT NULL AND v.fingerprint <> mark THEN
+        RAISE EXCEPTION '% % exists with another contract', pgvmig.label($1, $2), $3
+            USING ERRCODE = 'PV004', HINT = 'a contract is frozen; add the changed one as the next version';
+    ELSIF v.state <> 'retired' THEN
+        RETURN v.version_id;
+    END IF;
+    PERFORM pgvmig.begin_verb(CASE WHEN adopted THEN 'adopt' ELSE 'add' END, NULL,
+                              jsonb_build_object('fingerprint', mark));
+    IF v.state = 'retired' THEN
+        id := v.version_id;
+        UPDATE pgvmig.version x
+        SET state = 'added', view = $5, adopted = $14, writer = $15, layout = $13, activated_from = NULL,
+            vector_column = $8, version_id_column = $9, source_hash_column = $10, embedded_at_column = $11
+        WHERE x.version_id = id;
+    ELSE
+        INSERT INTO pgvmig.version AS x (relation, slot, version, state, writer, adopted, layout, fingerprint, vector_relation,
+            vector_column, version_id_column, source_hash_column, embedded_at_column, view, object_name)
+        VALUES ($1, $2, $3, CASE WHEN $14 THEN 'active' ELSE 'added' END, $15, $14, $13, mark, $1,
+            $8, $9, $10, $11, $5, $12)
+        RETURNING x.version_id INTO id;
+    END IF;
+    PERFORM pgvmig.end_verb();
+    PERFORM pgvmig.create_capture(id);
+    PERFORM pgvmig.dress_view(view, relation);
+    IF adopted THEN
+        PERFORM pgvmig.swap(x) FROM pgvmig.version x WHERE x.version_id = id AND x.state = 'active';
+    END IF;
+    RETURN id;
+END
+$$;
+
+-- The text of a version's view: pgvmig/views.py writes the same for revisions, and a test compares them.
+CREATE OR REPLACE FUNCTION pgvmig.view_query(v pgvmig.version) RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c jsonb := (SELECT definition FROM pgvmig.contract WHERE fingerprint = v.fingerprint);
+    s pgvmig.slot;
+    vector_part text;
+BEGIN
+    SELECT x.* INTO STRICT s FROM pgvmig.slot x WHERE x.relation = v.relation AND x.slot = v.slot;
+    vector_part := format(
+        'd.%1$I::%2$I.%3$I AS %4$I, %5$L::text AS %6$I, %7$L::text AS %8$I, %9$L::text AS %10$I, d.%11$I AS %12$I, d.%13$I AS %14$I',
+        v.vector_column, pgvmig.vector_schema(), c ->> 'vector_type', v.slot,
+        v.version, pgvmig.fit(v.slot || '_space'), c ->> 'model', pgvmig.fit(v.slot || '_model'),
+        c ->> 'model_version', pgvmig.fit(v.slot || '_model_version'),
+        v.source_hash_column, pgvmig.fit(v.slot || '_source_hash'),
+        v.embedded_at_column, pgvmig.fit(v.slot || '_embedded_at'));
+    RETURN (SELECT format('SELECT %s FROM %s AS d WHERE d.%I IS NOT NULL',
+                          string_agg(CASE WHEN u.name = v.slot THEN vector_part
+                                          ELSE format('d.%I AS %I', u.present, u.name) END, ', ' ORDER BY i),
+                          v.relation, v.vector_column)
+            FROM unnest(s.view_columns, pgvmig.present_names(s.relation, s.view_columns, s.view_numbers))
+                 WITH ORDINALITY AS u (name, present, i));
+END
+$$;
+
+-- Columns that the application added to its table appear at the end of every view; renamed ones keep their name there.
+CREATE OR REPLACE FUNCTION pgvmig.refresh_views(relation regclass, slot text DEFAULT 'embedding') RETURNS text[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s pgvmig.slot;
+    added text[];
+    v pgvmig.version;
+BEGIN
+    SELECT x.* INTO s FROM pgvmig.slot x WHERE x.relation = $1 AND x.slot = $2 FOR UPDATE;
+    IF s.relation IS NULL THEN
+        RAISE EXCEPTION '% has no versions', pgvmig.label($1, $2)
+            USING ERRCODE = 'PV003', HINT = 'op.add_embedding adds one';
+    END IF;
+    added := ARRAY(SELECT a.attname::text FROM pg_attribute a
+                   WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
+                     AND a.attname <> ALL (pgvmig.managed_columns($1))
+                     AND a.attname <> ALL (s.view_columns)
+                     AND a.attname <> ALL (pgvmig.present_names(s.relation, s.view_columns, s.view_numbers))
+                   ORDER BY a.attnum);
+    UPDATE pgvmig.slot x
+    SET view_columns = x.view_columns || added, view_numbers = x.view_numbers || pgvmig.column_numbers($1, added, NULL)
+    WHERE x.relation = $1 AND x.slot = $2;
+    FOR v IN SELECT x.* FROM pgvmig.version x WHERE x.relation = $1 AND x.slot = $2 AND x.state <> 'retired' LOOP
+        PERFORM pgvmig.execute_patiently(
+            format('CREATE OR REPLACE VIEW %s WITH (security_invoker = true) AS %s', v.view, pgvmig.view_query(v)));
+    END LOOP;
+    PERFORM pgvmig.swap(x) FROM pgvmig.version x WHERE x.relation = $1 AND x.slot = $2 AND x.state = 'active';
+    RETURN added;
+END
+$$;
+
+-- Take a version off its table: triggers, queue, view, and the columns that pgvmig made. Never CASCADE: what depends on
+-- the view is named by PostgreSQL's own error.
+CREATE OR REPLACE FUNCTION pgvmig.take_down(v pgvmig.version) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    columns text[] := ARRAY[v.version_id_column, v.source_hash_column, v.embedded_at_column];
+BEGIN
+    IF NOT v.adopted THEN
+        columns := v.vector_column || columns;
+    END IF;
+    PERFORM pgvmig.execute_patiently(format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', v.relation));
+    PERFORM pgvmig.drop_capture(v);
+    IF v.view IS NOT NULL AND EXISTS (SELECT FROM pg_class c WHERE c.oid = v.view) THEN
+        EXECUTE format('DROP VIEW %s', v.view);
+    END IF;
+    EXECUTE (SELECT format('ALTER TABLE %s %s', v.vector_relation,
+                           string_agg(format('DROP COLUMN IF EXISTS %I', c), ', ')) FROM unnest(columns) AS c);
+END
+$$;
+
+-- The downgrade of add. Refuses to destroy vectors unless told so.
+CREATE OR REPLACE FUNCTION pgvmig.drop_version(
+    relation regclass, version text, slot text DEFAULT 'embedding', destroy boolean DEFAULT false
+) RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v pgvmig.version;
+    vectors bigint;
+BEGIN
+    SELECT x.* INTO v FROM pgvmig.version x WHERE x.relation = $1 AND x.version = $2 AND x.slot = $3;
+    IF v.version_id IS NULL THEN
+        RETURN false;
+    END IF;
+    IF v.state <> 'retired' THEN
+        EXECUTE format('SELECT count(%I) FROM %s', v.vector_column, v.vector_relation) INTO vectors;
+        IF v.state = 'active' THEN
+            RAISE EXCEPTION '% % is active', pgvmig.label($1, $3), $2
+                USING ERRCODE = 'PV004', HINT = format('pgvmig rollback %s', pgvmig.label($1, $3));
+        ELSIF vectors > 0 AND NOT destroy THEN
+            RAISE EXCEPTION 'dropping % % would destroy %s vectors', pgvmig.label($1, $3), $2, pgvmig.figure(vectors)
+                USING ERRCODE = 'PV007',
+                      DETAIL = 'They were paid for, and a rollback may still need them.',
+                      HINT = format('alembic -x pgvmig_drop=%s.%s downgrade ...', pgvmig.label($1, $3), $2);
+        END IF;
+        PERFORM pgvmig.begin_verb('drop', NULL, jsonb_build_object('vectors', vectors));
+        IF v.state = 'retained' THEN
+            UPDATE pgvmig.version x SET state = 'retired' WHERE x.version_id = v.version_id;
+        END IF;
+        PERFORM pgvmig.take_down(v);
+    END IF;
+    DELETE FROM pgvmig.version x WHERE x.version_id = v.version_id;
+    PERFORM pgvmig.end_verb();
+    PERFORM pgvmig.drop_slot_if_unused($1, $3);
+    RETURN true;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION pgvmig.drop_slot_if_unused(relation regclass, slot text) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    DELETE FROM pgvmig.slot s
+    WHERE s.relation = $1 AND s.slot = $2
+      AND NOT EXISTS (SELECT FROM pgvmig.version v WHERE v.relation = $1 AND v.slot = $2)
+$$;
+
+-- The downgrade of adopt: pgvmig leaves the table, the vectors and the application's column stay.
+CREATE OR REPLACE FUNCTION pgvmig.release_version(relation regclass, version text, slot text DEFAULT 'embedding')
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v pgvmig.version;
+    others text;
+BEGIN
+    SELECT x.* INTO v FROM pgvmig.version x WHERE x.relation = $1 AND x.version = $2 AND x.slot = $3;
+    IF v.version_id IS NULL THEN
+        RETURN false;
+    ELSIF NOT v.adopted THEN
+        RAISE EXCEPTION '% % was not adopted, pgvmig made its columns', pgvmig.label($1, $3), $2
+            USING ERRCODE = 'PV004', HINT = 'op.drop_embedding is the downgrade of op.add_embedding';
+    END IF;
+    SELECT string_agg(x.version, ', ') INTO others FROM pgvmig.version x
+    WHERE x.relation = $1 AND x.slot = $3 AND x.version <> $2;
+    IF others IS NOT NULL THEN
+        RAISE EXCEPTION '% also has %', pgvmig.label($1, $3), others
+            USING ERRCODE = 'PV004', HINT = 'downgrade the revisions that added it first';
+    END IF;
+    PERFORM pgvmig.begin_verb('release', NULL, '{}');
+    IF v.state = 'active' THEN
+        PERFORM pgvmig.drop_current_view(v);
+        UPDATE pgvmig.version x SET state = 'ready' WHERE x.version_id = v.version_id;
+    END IF;
+    IF v.state <> 'retired' THEN
+        PERFORM pgvmig.take_down(v);
+    END IF;
+    DELETE FROM pgvmig.version x WHERE x.version_id = v.version_id;
+    PERFORM pgvmig.end_verb();
+    PERFORM pgvmig.drop_slot_if_unused($1, $3);
+    RETURN true;
+END
+$$;
+
+-- Retire: the version's vectors go, its contract and events stay. An adopted column is the application's own and stays.
+CREATE OR REPLACE FUNCTION pgvmig.retire(
+    relation regclass, version text, slot text DEFAULT 'embedding', reason text DEFAULT NULL
+) RETURNS jsonb
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v pgvmig.version := pgvmig.find_version($1, $2, $3);
+    outcome jsonb;
+BEGIN
+    IF v.state = 'retired' THEN
+        RETURN jsonb_build_object('changed', false, 'version', v.version);
+    ELSIF v.state = 'active' THEN
+        RAISE EXCEPTION '% % is active: searches go there', pgvmig.label($1, $3), $2
+            USING ERRCODE = 'PV004', HINT = 'cut over to another version first';
+    END IF;
+    outcome := jsonb_build_object(
+        'changed', true, 'version', v.version,
+        'index_bytes', (SELECT coalesce(sum(pg_relation_size(i.index)), 0) FROM pgvmig.vector_indexes(v) i),
+        'kept_column', CASE WHEN v.adopted THEN v.vector_column END);
+    PERFORM pgvmig.begin_verb('retire', reason, outcome);
+    UPDATE pgvmig.version x SET state = 'retired' WHERE x.version_id = v.version_id;
+    PERFORM pgvmig.take_down(v);
+    UPDATE pgvmig.version x SET view = NULL WHERE x.version_id = v.version_id;
+    PERFORM pgvmig.end_verb();
+    RETURN outcome;
+END
+$$;

@@ -1,0 +1,54 @@
+-- For services: which space to embed the query in, and the view that holds it. Query that view, or the current view
+-- with the guard WHERE embedding_space = '<version>'.
+CREATE OR REPLACE FUNCTION pgvmig.active_space(relation regclass, slot text DEFAULT 'embedding')
+RETURNS TABLE (version text, view regclass, provider text, model text, model_version text, dimensions integer,
+               metric text, query_prefix text, fingerprint text, search jsonb)
+LANGUAGE sql STABLE PARALLEL SAFE
+AS $$
+    SELECT v.version, v.view, c.definition ->> 'provider', c.definition ->> 'model', c.definition ->> 'model_version',
+           (c.definition ->> 'dimensions')::integer, c.definition ->> 'metric', c.definition ->> 'query_prefix',
+           v.fingerprint, v.search
+    FROM pgvmig.version v JOIN pgvmig.contract c ON c.fingerprint = v.fingerprint
+    WHERE v.relation = $1 AND v.slot = $2 AND v.state = 'active'
+$$;
+
+-- Which version serves this key. All traffic goes to the active version.
+CREATE OR REPLACE FUNCTION pgvmig.route(relation regclass, key text, slot text DEFAULT 'embedding') RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+AS $$
+    SELECT v.version FROM pgvmig.route r JOIN pgvmig.version v ON v.version_id = r.version_id
+    WHERE r.relation = $1 AND r.slot = $3 AND r.percent = 100
+$$;
+
+-- A guard that is not quiet: true, or SQLSTATE PV001 when the current view shows another version. It asks the view
+-- itself: under REPEATABLE READ our tables still say what they said before a swap, the view is already the new one.
+CREATE OR REPLACE FUNCTION pgvmig.require_space(relation regclass, version text, slot text DEFAULT 'embedding')
+RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    current_view regclass := (SELECT s.current_view FROM pgvmig.slot s WHERE s.relation = $1 AND s.slot = $3);
+    shown text;
+BEGIN
+    IF current_view IS NULL THEN
+        RAISE EXCEPTION '% has no active version, not %', pgvmig.label($1, $3), $2
+            USING ERRCODE = 'PV001', HINT = 'pgvmig status';
+    END IF;
+    EXECUTE format('SELECT w.%I FROM %s AS w LIMIT 1', pgvmig.fit($3 || '_space'), current_view) INTO shown;
+    IF shown <> $2 THEN
+        RAISE EXCEPTION '% shows %, not %', current_view, shown, $2
+            USING ERRCODE = 'PV001',
+                  DETAIL = 'Vectors of two models are not comparable: the query would be ranked, and wrongly.',
+                  HINT = format('ask pgvmig.active_space(%L) again and embed the query with its model', $1::text);
+    END IF;
+    RETURN true;
+END
+$$;
+
+-- Verbs are for those who run migrations; without this, EXECUTE is everybody's.
+REVOKE ALL ON FUNCTION
+    pgvmig.add_version, pgvmig.drop_version, pgvmig.release_version, pgvmig.retire, pgvmig.refresh_views,
+    pgvmig.cut_over, pgvmig.roll_back, pgvmig.swap, pgvmig.retain_active, pgvmig.take_down, pgvmig.drop_current_view,
+    pgvmig.execute_patiently, pgvmig.create_capture, pgvmig.drop_capture
+FROM PUBLIC;

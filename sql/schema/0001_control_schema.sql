@@ -1,0 +1,244 @@
+-- The control schema: what pgvmig knows about a database. Run once; frozen after release, changes come as 0002 and on.
+
+CREATE SCHEMA pgvmig;
+
+COMMENT ON SCHEMA pgvmig IS 'pgvmig: embedding model changes as schema migrations';
+
+-- Services call active_space() and require_space(); what they may read is granted below, table by table.
+GRANT USAGE ON SCHEMA pgvmig TO PUBLIC;
+
+-- One row: which control schema this is, and whether the cluster was declared to have no standbys.
+CREATE TABLE pgvmig.installation (
+    singleton       boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    schema_version  integer NOT NULL,
+    toolkit_version text NOT NULL,
+    installed_at    timestamptz NOT NULL DEFAULT now(),
+    upgraded_at     timestamptz,
+    no_standbys     boolean NOT NULL DEFAULT false
+);
+
+COMMENT ON COLUMN pgvmig.installation.no_standbys IS
+    'declared with "pgvmig standby none"; having no standbys is never inferred, a lost standby looks the same';
+
+-- Contracts are frozen: a changed contract is another fingerprint, so another row.
+CREATE TABLE pgvmig.contract (
+    fingerprint text PRIMARY KEY,
+    canonical   text NOT NULL,
+    definition  jsonb NOT NULL GENERATED ALWAYS AS (canonical::jsonb) STORED,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT fingerprint_is_of_the_canonical_form
+        CHECK (fingerprint = encode(sha256(convert_to(canonical, 'UTF8')), 'hex'))
+);
+
+-- Which embedding of which table. Columns are kept by name and by number: the number follows a rename, the name
+-- survives a dump.
+CREATE TABLE pgvmig.slot (
+    relation         regclass NOT NULL,
+    slot             text NOT NULL,
+    key_columns      text[] NOT NULL CHECK (cardinality(key_columns) > 0),
+    key_numbers      smallint[] NOT NULL,
+    queue_columns    text[] NOT NULL,
+    view_columns     text[] NOT NULL,
+    view_numbers     smallint[] NOT NULL,
+    current_view     regclass,
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (relation, slot),
+    CHECK (cardinality(key_columns) = cardinality(key_numbers)),
+    CHECK (cardinality(key_columns) = cardinality(queue_columns)),
+    CHECK (cardinality(view_columns) = cardinality(view_numbers))
+);
+
+COMMENT ON COLUMN pgvmig.slot.queue_columns IS 'what the key columns are called in the stale and outcome tables';
+
+COMMENT ON COLUMN pgvmig.slot.view_columns IS
+    'the views'' columns in their order, append-only; the slot''s own name (number 0) stands for the vector and its provenance';
+
+CREATE TABLE pgvmig.version (
+    version_id         integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    relation           regclass NOT NULL,
+    slot               text NOT NULL,
+    version            text NOT NULL CHECK (version ~ '^v[1-9][0-9]*$'),
+    state              text NOT NULL,
+    writer             text NOT NULL CHECK (writer IN ('worker', 'application')),
+    adopted            boolean NOT NULL DEFAULT false,
+    layout             text NOT NULL CHECK (layout IN ('column', 'table')),
+    fingerprint        text NOT NULL REFERENCES pgvmig.contract,
+    vector_relation    regclass NOT NULL,
+    vector_column      text NOT NULL,
+    version_id_column  text NOT NULL,
+    source_hash_column text NOT NULL,
+    embedded_at_column text NOT NULL,
+    view               regclass,
+    object_name        text NOT NULL UNIQUE,
+    search             jsonb NOT NULL DEFAULT '{}',
+    activated_from     integer REFERENCES pgvmig.version ON DELETE SET NULL,
+    created_at         timestamptz NOT NULL DEFAULT now(),
+    state_changed_at   timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (relation, slot, version),
+    FOREIGN KEY (relation, slot) REFERENCES pgvmig.slot,
+    CHECK (writer = 'worker' OR adopted)
+);
+
+COMMENT ON COLUMN pgvmig.version.object_name IS
+    'begins the names of the version''s own tables and functions in this schema: <object_name>_stale, _outcome, _input';
+
+COMMENT ON COLUMN pgvmig.version.activated_from IS 'the version that was active before this one: where a rollback goes';
+
+-- At most one version of a slot is active, whoever writes here.
+CREATE UNIQUE INDEX version_one_active ON pgvmig.version (relation, slot) WHERE state = 'active';
+
+-- The legal steps; pgvmig/lifecycle.py has the same, and a test compares them. NULL: a version's beginning.
+CREATE TABLE pgvmig.transition (
+    from_state text,
+    to_state   text NOT NULL,
+    UNIQUE NULLS NOT DISTINCT (from_state, to_state)
+);
+
+INSERT INTO pgvmig.transition (from_state, to_state) VALUES
+    (NULL, 'added'), (NULL, 'active'),
+    ('added', 'backfilling'), ('added', 'ready'), ('added', 'retired'),
+    ('backfilling', 'ready'), ('backfilling', 'retired'),
+    ('ready', 'backfilling'), ('ready', 'active'), ('ready', 'retired'),
+    ('active', 'ready'), ('active', 'retained'),
+    ('retained', 'active'), ('retained', 'retired'),
+    ('retired', 'added');
+
+-- Where a service's queries go.
+CREATE TABLE pgvmig.route (
+    relation   regclass NOT NULL,
+    slot       text NOT NULL,
+    version_id integer NOT NULL REFERENCES pgvmig.version,
+    percent    integer NOT NULL CHECK (percent BETWEEN 0 AND 100),
+    changed_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (relation, slot, version_id),
+    FOREIGN KEY (relation, slot) REFERENCES pgvmig.slot
+);
+
+CREATE SEQUENCE pgvmig.stale_entry;
+
+-- Rows whose vector is missing or outdated. A log that is only appended to and deleted from: an upsert would fail the
+-- application's REPEATABLE READ transactions. Each version has a child table with the key in the row's own types.
+CREATE TABLE pgvmig.stale_row (
+    entry      bigint NOT NULL DEFAULT nextval('pgvmig.stale_entry'),
+    version_id integer NOT NULL,
+    queued_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CHECK (false) NO INHERIT
+);
+
+-- Rows that got no vector, and why. Child tables as above.
+CREATE TABLE pgvmig.outcome (
+    version_id    integer NOT NULL,
+    kind          text NOT NULL CHECK (kind IN ('empty', 'failed')),
+    source_hash   bytea NOT NULL,
+    error         text,
+    attempts      integer NOT NULL DEFAULT 1,
+    recorded_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    accepted_at   timestamptz,
+    accepted_by   text,
+    accept_reason text,
+    CHECK (false) NO INHERIT,
+    CONSTRAINT acceptance_is_whole CHECK (num_nulls(accepted_at, accepted_by, accept_reason) IN (0, 3))
+);
+
+-- Where the walk over a version's table stands. Pass 1 takes what was there before the trigger; a later pass sweeps up
+-- rows that moved past the walk.
+CREATE TABLE pgvmig.backfill (
+    version_id     integer PRIMARY KEY REFERENCES pgvmig.version ON DELETE CASCADE,
+    pass           integer NOT NULL DEFAULT 0,
+    next_block     bigint NOT NULL DEFAULT 0,
+    end_block      bigint NOT NULL DEFAULT 0,
+    found_in_pass  bigint NOT NULL DEFAULT 0,
+    walked         boolean NOT NULL DEFAULT false,
+    walked_at      timestamptz,
+    follower_until timestamptz
+);
+
+COMMENT ON COLUMN pgvmig.backfill.walked IS 'a whole pass found nothing left; only stale rows come in from now on';
+
+COMMENT ON COLUMN pgvmig.backfill.follower_until IS
+    'a worker listens until then; NOTIFY takes a lock that all commits share, so nobody notifies without a listener';
+
+-- What workers hold at the moment: a range of blocks, or entries of the stale log.
+CREATE TABLE pgvmig.lease (
+    lease_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    version_id  integer NOT NULL REFERENCES pgvmig.version ON DELETE CASCADE,
+    run_id      uuid NOT NULL,
+    first_block bigint,
+    last_block  bigint,
+    entries     bigint[],
+    taken_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    until       timestamptz NOT NULL,
+    CHECK (num_nulls(first_block, entries) = 1),
+    CHECK ((first_block IS NULL) = (last_block IS NULL))
+);
+
+CREATE INDEX lease_version ON pgvmig.lease (version_id);
+
+-- One row for each worker process and version that it worked on: counters that nobody else writes.
+CREATE TABLE pgvmig.backfill_run (
+    run_id         uuid NOT NULL,
+    version_id     integer NOT NULL REFERENCES pgvmig.version ON DELETE CASCADE,
+    host           text NOT NULL,
+    pid            integer NOT NULL,
+    started_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    seen_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    ended_at       timestamptz,
+    ended_why      text,
+    batches        bigint NOT NULL DEFAULT 0,
+    rows_written   bigint NOT NULL DEFAULT 0,
+    rows_empty     bigint NOT NULL DEFAULT 0,
+    rows_failed    bigint NOT NULL DEFAULT 0,
+    rows_outrun    bigint NOT NULL DEFAULT 0,
+    waiting        text,
+    waited         interval NOT NULL DEFAULT '0',
+    peak_lag       interval,
+    peak_lag_bytes bigint,
+    PRIMARY KEY (run_id, version_id)
+);
+
+COMMENT ON COLUMN pgvmig.backfill_run.rows_outrun IS 'embedded, but the text had changed or the row was locked by then';
+
+COMMENT ON COLUMN pgvmig.backfill_run.waiting IS 'what the worker waits for, NULL when it works';
+
+CREATE TABLE pgvmig.standby (
+    name     text PRIMARY KEY CHECK (name <> ''),
+    dsn      text CHECK (dsn !~* 'password\s*=' AND dsn !~ '://[^/@]*:[^/@]*@'),
+    added_at timestamptz NOT NULL DEFAULT now(),
+    added_by text NOT NULL DEFAULT session_user
+);
+
+COMMENT ON COLUMN pgvmig.standby.name IS 'its application_name in pg_stat_replication';
+
+COMMENT ON COLUMN pgvmig.standby.dsn IS 'without a password: that belongs into a password file';
+
+-- Who did what, when and why. Written by the trigger on pgvmig.version, so no step can forget it.
+CREATE TABLE pgvmig.event (
+    event_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    who        text NOT NULL DEFAULT session_user,
+    source     text NOT NULL,
+    verb       text NOT NULL,
+    relation   text,
+    slot       text,
+    version    text,
+    from_state text,
+    to_state   text,
+    reason     text,
+    revision   text,
+    detail     jsonb NOT NULL DEFAULT '{}'
+);
+
+COMMENT ON COLUMN pgvmig.event.source IS 'alembic, cli, worker or sql';
+
+COMMENT ON COLUMN pgvmig.event.revision IS 'the Alembic revision that did it';
+
+-- A gate's answer.
+CREATE TYPE pgvmig.gate_result AS (
+    gate     text,
+    passed   boolean,
+    found    text,
+    next     text,
+    measured jsonb
+);
+
+GRANT SELECT ON pgvmig.installation, pgvmig.contract, pgvmig.slot, pgvmig.version, pgvmig.route TO PUBLIC;
