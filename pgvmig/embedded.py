@@ -383,7 +383,8 @@ def _programs(package: Path, major: int, home: Path, account: _Account) -> Path:
     copy = home / "programs"
     # Side by side as in the package: the programs look for their libraries relative to themselves.
     shutil.copytree(folder, copy / package.name / folder.name, ignore=shutil.ignore_patterns("include"))
-    shutil.copytree(package.with_suffix(".libs"), copy / f"{package.name}.libs")
+    if (libraries := package.with_name(f"{package.name}.libs")).is_dir():
+        shutil.copytree(libraries, copy / libraries.name)
     for path in (copy, *copy.rglob("*")):
         os.chown(path, account["user"], account["group"], follow_symlinks=False)
     return copy / package.name / folder.name / "bin"
@@ -411,9 +412,8 @@ def _end(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
 
 def _end_hard(process: subprocess.Popen[bytes]) -> None:
     try:
-        _end(process, signal.SIGQUIT)
-    except BaseException:
-        # Its own children notice that it is gone and end.
-        process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            _end(process, signal.SIGQUIT)
+    finally:
+        process.kill()  # its children notice that it is gone, and end
         process.wait()
-        raise

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import count
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 from psycopg import sql
@@ -118,7 +118,7 @@ class Servers:
         self._stack = ExitStack()
         self._running: dict[int, Cluster | UnavailableError] = {}
 
-    def __enter__(self) -> Servers:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
