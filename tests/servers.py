@@ -199,10 +199,10 @@ def _container(major: int) -> Iterator[str]:
     from testcontainers.community.postgres import PostgresContainer
 
     settings = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
-    image = f"pgvector/pgvector:pg{major}"
-    with PostgresContainer(image, username="postgres", dbname="postgres").with_command(
-        f"postgres {settings}"
-    ) as server:
+    container = PostgresContainer(f"pgvector/pgvector:pg{major}", username="postgres", dbname="postgres")
+    # A parallel HNSW build wants more shared memory than the 64 MB that Docker gives.
+    container.with_command(f"postgres {settings}").with_kwargs(shm_size="256m")
+    with container as server:
         yield make_conninfo(
             "",
             host=server.get_container_host_ip(),
