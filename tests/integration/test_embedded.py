@@ -25,9 +25,9 @@ import json, time, psycopg
 from pgvmig import embedded
 
 with embedded.running(settings={"fsync": "off"}) as primary, embedded.standby(primary) as standby:
-    for server in (primary, standby):
-        print(json.dumps({"pid": server.pid, "port": server.port, "home": str(server.data.parent)}), flush=True)
     try:
+        for server in (primary, standby):
+            print(json.dumps({"pid": server.pid, "port": server.port, "home": str(server.data.parent)}), flush=True)
         time.sleep(120)
     except KeyboardInterrupt:
         with psycopg.connect(standby.dsn()) as connection:
