@@ -54,7 +54,7 @@ def query(file: str, name: str, **parts: Any) -> sql.Composed:
     A part is a `psycopg.sql` object; a plain string is taken as an identifier and quoted.
     """
     filled = {key: sql.Identifier(part) if isinstance(part, str) else part for key, part in parts.items()}
-    return sql.SQL(_blocks(file)[name]).format(**filled)  # type: ignore[arg-type]  # our own files, not input
+    return sql.SQL(_blocks(file)[name]).format(**filled)
 
 
 def qualified(schema: str, name: str) -> sql.Identifier:

@@ -11,5 +11,6 @@ if TYPE_CHECKING:
     from alembic.runtime.plugins import Plugin
 
 
-def setup(plugin: Plugin) -> None:  # noqa: ARG001  # autogenerate's comparators are registered on it
+def setup(plugin: Plugin) -> None:  # noqa: ARG001  # comparators for autogenerate will be registered on it
     """Register the operations as `op.add_embedding` and so on."""
+    from pgvmig.alembic_plugin import ops, toimpl  # noqa: F401

@@ -25,6 +25,7 @@ _OURS: dict[str, type[errors.PgvmigError]] = {
     "PV005": errors.ConflictError,
     "PV006": errors.InputExpressionError,
     "PV007": errors.DestructionRefusedError,
+    "PV008": errors.SchemaVersionError,
 }
 
 

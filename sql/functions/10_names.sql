@@ -63,3 +63,21 @@ BEGIN
     RETURN found_version;
 END
 $$;
+
+-- A toolkit and a control schema of different versions do not work together; both say so.
+CREATE OR REPLACE FUNCTION pgvmig.require_schema(wanted integer) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    present integer := (SELECT i.schema_version FROM pgvmig.installation i);
+BEGIN
+    IF present < wanted THEN
+        RAISE EXCEPTION 'the control schema is version %, this pgvmig needs %', present, wanted
+            USING ERRCODE = 'PV008', HINT = format('pgvmig init, or op.upgrade_pgvmig(%s) in a revision', wanted);
+    ELSIF present > wanted THEN
+        RAISE EXCEPTION 'the control schema is version %, this pgvmig knows %', present, wanted
+            USING ERRCODE = 'PV008', HINT = 'install a newer pgvmig: pip install --upgrade pgvmig';
+    END IF;
+END
+$$;

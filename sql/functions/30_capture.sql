@@ -18,10 +18,14 @@ DECLARE
     columns_read text[];
     culprits text;
     complaint text;
+    probe refcursor;
 BEGIN
     -- Expressions are read with the table's own schema in view and nothing else of the caller's.
     PERFORM set_config('search_path', format('pg_catalog, %I, pg_temp', table_schema), true);
     BEGIN
+        -- A cursor takes one SELECT and nothing else: an expression that smuggles in a second statement ends here.
+        OPEN probe FOR EXECUTE format('SELECT (%s)::text FROM %s AS %I LIMIT 0', expression, relation, table_name);
+        CLOSE probe;
         EXECUTE format('CREATE TEMPORARY VIEW pgvmig_probe_view AS SELECT (%s)::text AS input FROM %s AS %I',
                        expression, relation, table_name);
         SELECT array_agg(DISTINCT a.attname::text) INTO columns_read
@@ -48,7 +52,8 @@ BEGIN
                           WHEN culprits ~ 'array_to_string' THEN
                               'keep the joined text in a column of its own, or wrap array_to_string() over text[] in an IMMUTABLE function'
                           ELSE 'an enum''s or a date''s text depends on settings: spell it out with CASE, or use an IMMUTABLE function' END;
-        WHEN syntax_error_or_access_rule_violation OR feature_not_supported OR data_exception THEN
+        WHEN syntax_error_or_access_rule_violation OR invalid_cursor_definition OR feature_not_supported
+             OR data_exception THEN
             GET STACKED DIAGNOSTICS complaint = MESSAGE_TEXT;
             RAISE EXCEPTION 'the input of % does not run: % (%)', pgvmig.label(relation, 'embedding'), expression, complaint
                 USING ERRCODE = 'PV006',
@@ -204,7 +209,7 @@ BEGIN
 END
 $$;
 
--- Row comparisons are by image (*<>): every type has it, and two texts that a collation calls equal are not the same
+-- Row comparisons are by image: every type has it, and two texts that a collation calls equal are not the same
 -- input. Conditions stand in WHEN, so that an update of other columns does not even queue the trigger. ENABLE ALWAYS,
 -- because bulk loads run under session_replication_role = replica.
 CREATE OR REPLACE FUNCTION pgvmig.create_triggers(v pgvmig.version, s pgvmig.slot, columns_read text[]) RETURNS void
@@ -219,9 +224,9 @@ DECLARE
     new_key text := (SELECT string_agg(format('NEW.%I', k), ', ') FROM unnest(keys) AS k);
     old_text text := (SELECT string_agg(format('OLD.%I', c), ', ') FROM unnest(columns_read) AS c);
     new_text text := (SELECT string_agg(format('NEW.%I', c), ', ') FROM unnest(columns_read) AS c);
-    other_key text := format('ROW(%s) *<> ROW(%s)', old_key, new_key);
-    other_text text := format('ROW(%s) *<> ROW(%s)', old_text, new_text);
-    other_vector text := format('ROW(OLD.%1$I) *<> ROW(NEW.%1$I)', v.vector_column);
+    other_key text := format('record_image_ne(ROW(%s), ROW(%s))', old_key, new_key);
+    other_text text := format('record_image_ne(ROW(%s), ROW(%s))', old_text, new_text);
+    other_vector text := format('record_image_ne(ROW(OLD.%1$I), ROW(NEW.%1$I))', v.vector_column);
     vector_gone text := format('OLD.%1$I IS NOT NULL AND NEW.%1$I IS NULL', v.vector_column);
     row_trigger record;
 BEGIN

@@ -155,7 +155,7 @@ BEGIN
 END
 $$;
 
--- Raises PV002 for the gates that fail, all of them in one error; returns what was measured.
+-- Raises PV002 with the first gate that fails, all of them in its DETAIL; returns what was measured.
 CREATE OR REPLACE FUNCTION pgvmig.require_gates(v pgvmig.version, max_stale_age interval, skip text[], reason text)
 RETURNS jsonb
 LANGUAGE plpgsql
@@ -180,7 +180,7 @@ BEGIN
     failures := ARRAY(SELECT g FROM unnest(results) AS g WHERE NOT g.passed AND g.gate <> ALL (skip));
     IF cardinality(failures) > 0 THEN
         RAISE EXCEPTION '% % is not ready: %', pgvmig.label(v.relation, v.slot), v.version,
-            (SELECT string_agg(f.found, '; ') FROM unnest(failures) AS f)
+            failures[1].found
             USING ERRCODE = 'PV002',
                   HINT = failures[1].next,
                   DETAIL = (SELECT jsonb_object_agg(f.gate, to_jsonb(f))::text FROM unnest(failures) AS f);

@@ -1,10 +1,10 @@
 -- Run one DDL statement under a short lock_timeout, again and again with a random pause in between: a lock that waits
 -- makes everybody behind it wait as well. Kills nobody; raises lock_not_available when the attempts are used up.
+-- Names in the statement are read with the caller's search_path.
 CREATE OR REPLACE FUNCTION pgvmig.execute_patiently(
     statement text, lock_timeout interval DEFAULT '200 ms', attempts integer DEFAULT 50
 ) RETURNS void
 LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     FOR attempt IN 1..attempts LOOP
@@ -123,6 +123,21 @@ BEGIN
 END
 $$;
 
+-- The switch itself: view, route and states, after the gates.
+CREATE OR REPLACE FUNCTION pgvmig.activate(v pgvmig.version) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM pgvmig.swap(v);
+    PERFORM pgvmig.retain_active(v.relation, v.slot);
+    IF v.state IN ('added', 'backfilling') THEN
+        UPDATE pgvmig.version x SET state = 'ready' WHERE x.version_id = v.version_id;
+    END IF;
+    UPDATE pgvmig.version x SET state = 'active' WHERE x.version_id = v.version_id;
+END
+$$;
+
 -- Cut over: the gates, then in this transaction the view, the route and the states. Does nothing when the version is
 -- active already. Returns {changed, version, previous, missing, gates}.
 CREATE OR REPLACE FUNCTION pgvmig.cut_over(
@@ -156,13 +171,8 @@ BEGIN
                    + coalesce((gates #>> '{coverage,outdated}')::bigint, 0),
         'skipped', to_jsonb(skip), 'gates', gates);
     PERFORM pgvmig.begin_verb('cut over', reason, outcome);
-    PERFORM pgvmig.swap(v);
-    PERFORM pgvmig.retain_active(v.relation, v.slot);
-    IF v.state IN ('added', 'backfilling') THEN
-        UPDATE pgvmig.version x SET state = 'ready' WHERE x.version_id = v.version_id;
-    END IF;
-    UPDATE pgvmig.version x SET state = 'active', activated_from = coalesce(previous, x.activated_from)
-    WHERE x.version_id = v.version_id;
+    PERFORM pgvmig.activate(v);
+    UPDATE pgvmig.version x SET activated_from = previous WHERE x.version_id = v.version_id AND previous IS NOT NULL;
     PERFORM pgvmig.end_verb();
     RETURN outcome;
 END
@@ -192,7 +202,7 @@ BEGIN
         END IF;
         RETURN jsonb_build_object('changed', false, 'version', leaving.version);
     END IF;
-    SELECT v.* INTO target FROM pgvmig.version v WHERE v.version_id = leaving.activated_from AND v.state = 'retained';
+    SELECT v.* INTO target FROM pgvmig.version v WHERE v.version_id = leaving.activated_from AND v.state <> 'retired';
     IF target.version_id IS NULL AND leaving.adopted THEN
         RAISE EXCEPTION '% % was adopted as it was: there is no version before it', pgvmig.label($1, $3), leaving.version
             USING ERRCODE = 'PV004', HINT = 'op.release_embedding takes pgvmig off the table again';
@@ -209,9 +219,7 @@ BEGIN
         PERFORM pgvmig.drop_current_view(leaving);
         UPDATE pgvmig.version v SET state = 'ready' WHERE v.version_id = leaving.version_id;
     ELSE
-        PERFORM pgvmig.swap(target);
-        PERFORM pgvmig.retain_active($1, $3);
-        UPDATE pgvmig.version v SET state = 'active' WHERE v.version_id = target.version_id;
+        PERFORM pgvmig.activate(target);
     END IF;
     PERFORM pgvmig.end_verb();
     RETURN outcome;

@@ -207,7 +207,7 @@ BEGIN
             RAISE EXCEPTION '% % is active', pgvmig.label($1, $3), $2
                 USING ERRCODE = 'PV004', HINT = format('pgvmig rollback %s', pgvmig.label($1, $3));
         ELSIF vectors > 0 AND NOT destroy THEN
-            RAISE EXCEPTION 'dropping % % would destroy %s vectors', pgvmig.label($1, $3), $2, pgvmig.figure(vectors)
+            RAISE EXCEPTION 'dropping % % would destroy % vectors', pgvmig.label($1, $3), $2, pgvmig.figure(vectors)
                 USING ERRCODE = 'PV007',
                       DETAIL = 'They were paid for, and a rollback may still need them.',
                       HINT = format('alembic -x pgvmig_drop=%s.%s downgrade ...', pgvmig.label($1, $3), $2);
@@ -285,10 +285,8 @@ DECLARE
 BEGIN
     IF v.state = 'retired' THEN
         RETURN jsonb_build_object('changed', false, 'version', v.version);
-    ELSIF v.state = 'active' THEN
-        RAISE EXCEPTION '% % is active: searches go there', pgvmig.label($1, $3), $2
-            USING ERRCODE = 'PV004', HINT = 'cut over to another version first';
     END IF;
+    PERFORM pgvmig.require_retirable($1, $2, $3);
     outcome := jsonb_build_object(
         'changed', true, 'version', v.version,
         'index_bytes', (SELECT coalesce(sum(pg_relation_size(i.index)), 0) FROM pgvmig.vector_indexes(v) i),

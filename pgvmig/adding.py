@@ -1,0 +1,287 @@
+"""Verbs that put a version on a table and take it off again: add, adopt, drop, release, refresh.
+
+Written against `Runner`, so that a revision, its `--sql` script and the command line run the same statements.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import sql
+
+from pgvmig import sql as files
+from pgvmig import views
+from pgvmig.address import Address, Table
+from pgvmig.contract import Contract, render_diff
+from pgvmig.errors import ConflictError, ContractError, NotFoundError, UsageError
+from pgvmig.layouts import ddl
+from pgvmig.names import (
+    DEFAULT_SLOT,
+    fit,
+    provenance_columns,
+    vector_column,
+    view_name,
+)
+from pgvmig.runner import Row, Runner
+from pgvmig.views import Column
+
+# Earlier releases lost or corrupted HNSW tuples under vacuum; see pgvector's changelog from 0.8.1 to 0.8.4.
+PGVECTOR_WANTED = (0, 8, 4)
+LAYOUTS = ("column",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What must be known of a table to write the statements: asked of the catalog, or given as literals."""
+
+    columns: list[Column]
+    key: list[str]
+    vector_schema: str | None
+
+
+def add(
+    run: Runner,
+    where: Address,
+    contract: Contract | Mapping[str, Any],
+    *,
+    layout: str = "column",
+    columns: Sequence[str] | None = None,
+    key: Sequence[str] | None = None,
+) -> bool:
+    """Add a version: columns, provenance, view, capture. Returns whether anything changed.
+
+    `columns` are the table's columns that the views show, `key` identifies a row; online both may be left out.
+    Raises ContractError, ConflictError, NotFoundError, InputExpressionError, LockNotAvailableError.
+    """
+    agreed = Contract.of(contract)
+    if layout not in LAYOUTS:
+        raise UsageError(f"layout is {layout!r}", next_step=f"use one of {', '.join(LAYOUTS)}")
+    where, present = _locate(run, where, agreed)
+    if present is not None and present["state"] != "retired":
+        return False
+    facts = _facts(run, where, columns, key, adopting=None)
+    vector = vector_column(where.slot, where.version)
+    run.note(f"pgvmig: add {where.label} ({agreed.model}, {agreed.dimensions} dimensions, {agreed.metric})")
+    _lock(run, where.table)
+    run.run(ddl.add_columns(where.table, vector, agreed, facts.vector_schema))
+    _create_view_and_record(run, where, agreed, facts, vector, adopted=False, writer="worker")
+    return True
+
+
+def adopt(
+    run: Runner,
+    where: Address,
+    column: str,
+    contract: Contract | Mapping[str, Any],
+    *,
+    writer: str = "application",
+    columns: Sequence[str] | None = None,
+    key: Sequence[str] | None = None,
+) -> bool:
+    """Take the vectors that a column already holds as a version, active from now on; no row is rewritten.
+
+    Returns whether anything changed. Raises as `add`, and ContractError when the column is not what the contract says.
+    """
+    agreed = Contract.of(contract)
+    if writer not in ("application", "worker"):
+        raise UsageError(f"writer is {writer!r}", next_step="use application or worker")
+    where, present = _locate(run, where, agreed)
+    if present is not None:
+        return False
+    facts = _facts(run, where, columns, key, adopting=column)
+    if not run.offline:
+        _check_adopted_column(run, where, column, agreed)
+    run.note(f"pgvmig: adopt {where.label} in column {column} ({agreed.model}, {agreed.dimensions} dimensions)")
+    _lock(run, where.table)
+    run.run(ddl.add_provenance_columns(where.table, column))
+    _create_view_and_record(run, where, agreed, facts, column, adopted=True, writer=writer)
+    return True
+
+
+def drop(run: Runner, where: Address, *, destroy: bool = False) -> None:
+    """Undo `add`. Raises DestructionRefusedError while that would destroy vectors, unless `destroy`."""
+    where = _resolved(run, where)
+    run.note(f"pgvmig: drop {where.label}; refused while it would destroy vectors")
+    run.run(files.query("adding", "drop_version", destroy=sql.Literal(destroy), **where.literals()))
+
+
+def release(run: Runner, where: Address) -> None:
+    """Undo `adopt`: the application's column and its vectors stay."""
+    where = _resolved(run, where)
+    run.note(f"pgvmig: release {where.label}; its vectors stay")
+    run.run(files.query("adding", "release_version", **where.literals()))
+
+
+def refresh_views(run: Runner, table: str, schema: str | None = None, slot: str = DEFAULT_SLOT) -> None:
+    """Show columns that the application added to its table, at the end of every view of the slot."""
+    where = _resolved(run, Address(table=Table(schema, table), version="v1", slot=slot))
+    run.run(files.query("adding", "refresh_views", relation=where.table.relation, slot=sql.Literal(slot)))
+
+
+def foreign_triggers(run: Runner, table: Table) -> list[str]:
+    """Return the names of the user's own triggers that a vector's UPDATE fires."""
+    return [row["name"] for row in run.run(files.query("adding", "foreign_triggers", relation=table.relation))]
+
+
+def _locate(run: Runner, where: Address, contract: Contract) -> tuple[Address, Row | None]:
+    """Return the address with its schema, and the version's row if it is there.
+
+    Raises ConflictError when it is there under another contract.
+    """
+    where = _resolved(run, where)
+    if run.offline:
+        return where, None
+    rows = run.run(files.query("adding", "version_facts", **where.literals()))
+    if not rows:
+        return where, None
+    before = Contract.of(rows[0]["definition"])
+    if before != contract:
+        raise ConflictError(
+            f"{where.label} exists with another contract:\n{render_diff(before, contract)}\n",
+            hazard="Its vectors were made under the first; a contract is frozen",
+            next_step="add the changed contract as the next version",
+        )
+    return where, rows[0]
+
+
+def _resolved(run: Runner, where: Address) -> Address:
+    """Return the address with the schema in which the table was found; offline as it was given."""
+    if run.offline:
+        return where
+    row = _table(run, where.table)
+    return Address(table=Table(row["table_schema"], row["table_name"]), version=where.version, slot=where.slot)
+
+
+def _table(run: Runner, table: Table) -> Row:
+    rows = run.run(files.query("adding", "table_facts", relation=table.relation))
+    if not rows:
+        raise NotFoundError(f"there is no table {files.text(table.identifier)}", next_step="check schema= and the name")
+    return rows[0]
+
+
+def _facts(
+    run: Runner, where: Address, columns: Sequence[str] | None, key: Sequence[str] | None, *, adopting: str | None
+) -> Facts:
+    if run.offline:
+        return _literal_facts(where, columns, key, adopting)
+    row = _table(run, where.table)
+    _check_table(row, where)
+    slot = run.run(files.query("adding", "slot_facts", relation=where.table.relation, slot=sql.Literal(where.slot)))
+    if slot:
+        shown = [Column(*pair) for pair in zip(slot[0]["view_columns"], slot[0]["present"], strict=True)]
+        return Facts(columns=shown, key=slot[0]["key_columns"], vector_schema=row["vector_schema"])
+    own = [name for name in row["columns"] if name not in row["managed"] and name != adopting]
+    chosen = [*columns] if columns is not None else own
+    views.refuse_collisions(own, where.slot, where.table.name)
+    names = views.with_slot(chosen, where.slot)
+    if key is None and row["key"] is None:
+        raise NotFoundError(
+            f"{where.table.name} has no primary key and no unique key without NULLs",
+            hazard="Nobody could say which row a vector belongs to",
+            next_step="add one, or name key=[...]",
+        )
+    return Facts(
+        columns=[Column(name, name) for name in names],
+        key=[*key] if key is not None else row["key"],
+        vector_schema=row["vector_schema"],
+    )
+
+
+def _literal_facts(
+    where: Address, columns: Sequence[str] | None, key: Sequence[str] | None, adopting: str | None
+) -> Facts:
+    if columns is None or key is None:
+        raise UsageError(
+            f"{where.label}: offline SQL cannot ask the catalog for the table's columns and key",
+            next_step="write columns=[...] and key=[...] into the operation",
+        )
+    own = [name for name in columns if name not in (where.slot, adopting)]
+    views.refuse_collisions(own, where.slot, where.table.name)
+    shown = views.with_slot([name for name in columns if name == where.slot or name != adopting], where.slot)
+    return Facts(columns=[Column(name, name) for name in shown], key=[*key], vector_schema=None)
+
+
+def _check_table(row: Row, where: Address) -> None:
+    name = where.table.name
+    if row["relkind"] not in ("r", "p"):
+        raise NotFoundError(f"{name} is not a table", next_step="name the table that the view or sequence belongs to")
+    if row["relpersistence"] == "u":
+        raise ConflictError(
+            f"{name} is unlogged",
+            hazard="A crash empties it, and its standbys never see it",
+            next_step=f"ALTER TABLE {name} SET LOGGED",
+        )
+    version = tuple(int(part) for part in (row["vector_version"] or "0").split(".")[:3])
+    if version < PGVECTOR_WANTED:
+        warnings.warn(
+            f"pgvector {row['vector_version']} is installed; releases before 0.8.4 can corrupt an HNSW index under "
+            "vacuum. Next: install a newer one, then ALTER EXTENSION vector UPDATE",
+            stacklevel=2,
+        )
+
+
+def _check_adopted_column(run: Runner, where: Address, column: str, contract: Contract) -> None:
+    rows = run.run(files.query("adding", "column_type", relation=where.table.relation, column=sql.Literal(column)))
+    if not rows:
+        raise NotFoundError(f"{where.table.name} has no column {column}", next_step="check column=")
+    found = rows[0]
+    # pgvector's typmod is the dimension; -1 is a column without one, which an index would not take
+    if found["name"] != contract.vector_type or found["dimensions"] not in (-1, contract.dimensions):
+        raise ContractError(
+            f"{where.table.name}.{column} is {found['type']}, the contract says "
+            f"{contract.vector_type}({contract.dimensions})",
+            hazard="The vectors there are of another space than the contract's",
+            next_step="give the contract of the model that really wrote them",
+        )
+
+
+def _lock(run: Runner, table: Table) -> None:
+    statement = files.text(files.query("adding", "lock_statement", table=table.identifier))
+    run.run(files.query("adding", "lock_table", statement=sql.Literal(statement)))
+
+
+def _create_view_and_record(
+    run: Runner, where: Address, contract: Contract, facts: Facts, vector: str, *, adopted: bool, writer: str
+) -> None:
+    version_id, source_hash, embedded_at = provenance_columns(vector)
+    run.run(
+        views.create(
+            where.table,
+            where.version,
+            where.slot,
+            contract=contract,
+            vector=vector,
+            columns=facts.columns,
+            vector_type=ddl.type_name(facts.vector_schema, contract.vector_type),
+        )
+    )
+    view = where.table.beside(view_name(where.table.name, where.slot, where.version))
+    run.run(
+        files.query(
+            "adding",
+            "add_version",
+            **where.literals(),
+            contract=sql.Literal(contract.canonical()),
+            view=sql.Literal(files.text(view)),
+            view_columns=sql.Literal([column.name for column in facts.columns]),
+            key_columns=sql.Literal(facts.key),
+            vector=sql.Literal(vector),
+            version_id=sql.Literal(version_id),
+            source_hash=sql.Literal(source_hash),
+            embedded_at=sql.Literal(embedded_at),
+            object_name=sql.Literal(_object_name(where)),
+            layout=sql.Literal("column"),
+            adopted=sql.Literal(adopted),
+            writer=sql.Literal(writer),
+        )
+    )
+    run.memory[where] = (contract, vector)
+
+
+def _object_name(where: Address) -> str:
+    """Return the beginning of the names of a version's own objects in schema pgvmig."""
+    own = view_name(where.table.name, where.slot, where.version)
+    return fit(own if where.table.schema in (None, "public") else f"{where.table.schema}_{own}")

@@ -1,0 +1,101 @@
+"""Runs statements inside an Alembic migration, online or as the script that `--sql` writes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from alembic.operations import Operations
+from psycopg import sql
+from sqlalchemy.exc import DBAPIError
+
+from pgvmig import sql as files
+from pgvmig.address import Address
+from pgvmig.catalog import schema
+from pgvmig.catalog.connection import translate
+from pgvmig.contract import Contract
+from pgvmig.errors import ConfigError
+from pgvmig.runner import Row
+
+
+class MigrationRunner:
+    """A Runner on the migration's own connection and transaction."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._context = operations.migration_context
+        self.offline: bool = self._context.as_sql
+        # one run of Alembic has one context: what an earlier revision added is known to a later one
+        self.memory: dict[Address, tuple[Contract, str]] = self._context.opts.setdefault("pgvmig_memory", {})
+
+    def run(self, statement: sql.SQL | sql.Composed) -> list[Row]:
+        """See Runner."""
+        text = files.text(statement)
+        if self.offline:
+            self._context.impl.static_output(f"{text};")
+            return []
+        connection = self._context.connection
+        assert connection is not None  # noqa: S101  # Alembic's types allow None for offline mode only
+        try:
+            # no_parameters: a percent sign in the text is a percent sign
+            result = connection.execution_options(no_parameters=True).exec_driver_sql(text)
+            return [dict(row) for row in result.mappings()] if result.returns_rows else []
+        except DBAPIError as error:
+            raise translate(error.orig or error) from error
+
+    def note(self, text: str) -> None:
+        """See Runner."""
+        if self.offline:
+            self._context.impl.static_output("\n".join(f"-- {line}" for line in text.splitlines()))
+
+    @contextmanager
+    def outside_transaction(self) -> Iterator[None]:
+        """See Runner."""
+        with self._context.autocommit_block():
+            yield
+        self.introduce()
+
+    def introduce(self) -> None:
+        """Tell the transaction who acts, for its events; a new transaction must be told again."""
+        revision = sql.Literal(_revision())
+        self.run(files.query("switch", "set_context", source=sql.Literal("alembic"), revision=revision))
+
+    def arguments(self) -> dict[str, str]:
+        """Return what the user gave with `alembic -x key=value`."""
+        environment = self._context.environment_context
+        given: Any = environment.get_x_argument(as_dictionary=True) if environment is not None else {}
+        return dict(given)
+
+
+def begin(operations: Operations) -> MigrationRunner:
+    """Return the runner for an operation, after the checks that all of them need.
+
+    Raises ConfigError without transaction_per_migration, SchemaVersionError for another control schema.
+    """
+    run = require_own_transaction(operations)
+    schema.require(run)
+    run.introduce()
+    return run
+
+
+def require_own_transaction(operations: Operations) -> MigrationRunner:
+    """Return the runner, or raise ConfigError when all revisions would share one transaction."""
+    run = MigrationRunner(operations)
+    if not run.offline and not operations.migration_context.opts.get("transaction_per_migration"):
+        raise ConfigError(
+            "env.py runs all revisions in one transaction",
+            hazard="A gate that fails in the last would undo the first, and a lock's retries would hold earlier locks",
+            next_step="context.configure(..., transaction_per_migration=True) in env.py",
+        )
+    return run
+
+
+def _revision() -> str:
+    """Return the id of the revision that calls us; Alembic tells operations nothing of it, its module does."""
+    frame = sys._getframe()  # noqa: SLF001
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if "down_revision" in frame.f_globals and isinstance(frame.f_globals.get("revision"), str):
+            return str(frame.f_globals["revision"])
+    return ""

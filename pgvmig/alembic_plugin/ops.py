@@ -1,0 +1,392 @@
+"""The operations, as data: what a revision says. Executing them is toimpl.py's part.
+
+Alembic compiles the signatures again as text, so they start `(cls, operations, ...)` and their defaults are plain.
+Every operation has `reverse()`, and `to_diff_tuple()` for `alembic check`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alembic.operations import MigrateOperation, Operations
+
+from pgvmig.contract import Contract
+
+
+class EmbeddingOp(MigrateOperation):
+    """Base: an operation on a table's slot."""
+
+    name = ""
+
+    def __init__(self, table: str, version: str, schema: str | None, slot: str) -> None:
+        self.table = table
+        self.version = version
+        self.schema = schema
+        self.slot = slot
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        """Return what `alembic check` shows."""
+        return (self.name, self.schema, self.table, self.slot, self.version)
+
+
+@Operations.register_operation("install_pgvmig")
+class InstallOp(MigrateOperation):
+    """Install the control schema."""
+
+    def __init__(self, version: int | None = None) -> None:
+        self.version = version
+
+    @classmethod
+    def install_pgvmig(cls, operations: Operations, version: int | None = None) -> None:
+        """Install the control schema `pgvmig`, and pgvector where it is missing.
+
+        `version` is the schema version that the revisions after this one need at least.
+        """
+        operations.invoke(cls(version))
+
+    def reverse(self) -> MigrateOperation:
+        """Return the downgrade."""
+        return UninstallOp()
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        """Return what `alembic check` shows."""
+        return ("install_pgvmig", self.version)
+
+
+@Operations.register_operation("upgrade_pgvmig")
+class UpgradeOp(InstallOp):
+    """Upgrade the control schema."""
+
+    @classmethod
+    def upgrade_pgvmig(cls, operations: Operations, version: int) -> None:
+        """Upgrade the control schema to this toolkit's, which must be `version` or newer. Its downgrade does nothing:
+        an older control schema cannot hold what a newer one has recorded.
+        """
+        operations.invoke(cls(version))
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        """Return what `alembic check` shows."""
+        return ("upgrade_pgvmig", self.version)
+
+
+@Operations.register_operation("uninstall_pgvmig")
+class UninstallOp(MigrateOperation):
+    """Drop the control schema."""
+
+    @classmethod
+    def uninstall_pgvmig(cls, operations: Operations) -> None:
+        """Drop the control schema; refused while it looks after versions."""
+        operations.invoke(cls())
+
+    def reverse(self) -> MigrateOperation:
+        """Return the upgrade."""
+        return InstallOp()
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        """Return what `alembic check` shows."""
+        return ("uninstall_pgvmig",)
+
+
+@Operations.register_operation("add_embedding")
+class AddEmbeddingOp(EmbeddingOp):
+    """Add a version."""
+
+    name = "add_embedding"
+
+    def __init__(
+        self,
+        table: str,
+        version: str,
+        contract: dict[str, Any] | Contract,
+        layout: str = "column",
+        columns: list[str] | None = None,
+        key: list[str] | None = None,
+        schema: str | None = None,
+        slot: str = "embedding",
+    ) -> None:
+        super().__init__(table, version, schema, slot)
+        self.contract = contract
+        self.layout = layout
+        self.columns = columns
+        self.key = key
+
+    @classmethod
+    def add_embedding(
+        cls,
+        operations: Operations,
+        table: str,
+        version: str,
+        contract: dict[str, Any],
+        layout: str = "column",
+        columns: list[str] | None = None,
+        key: list[str] | None = None,
+        schema: str | None = None,
+        slot: str = "embedding",
+    ) -> None:
+        """Add a version: its vector and provenance, its view, and the triggers that follow the table.
+
+        Nothing is embedded and no row is rewritten; `pgvmig backfill` fills it. For `--sql` name the `columns` that the
+        views show and the `key`; online both may be left out.
+        """
+        operations.invoke(cls(table, version, contract, layout, columns, key, schema, slot))
+
+    def reverse(self) -> MigrateOperation:
+        """Return the downgrade."""
+        return DropEmbeddingOp(self.table, self.version, self.schema, self.slot)
+
+
+@Operations.register_operation("drop_embedding")
+class DropEmbeddingOp(EmbeddingOp):
+    """Undo add_embedding."""
+
+    name = "drop_embedding"
+
+    @classmethod
+    def drop_embedding(
+        cls, operations: Operations, table: str, version: str, schema: str | None = None, slot: str = "embedding"
+    ) -> None:
+        """Undo `add_embedding`. Refused while it would destroy vectors, unless `-x pgvmig_drop=documents.v2`."""
+        operations.invoke(cls(table, version, schema, slot))
+
+
+@Operations.register_operation("adopt_embedding")
+class AdoptEmbeddingOp(EmbeddingOp):
+    """Adopt the vectors that a table has."""
+
+    name = "adopt_embedding"
+
+    def __init__(
+        self,
+        table: str,
+        version: str,
+        column: str,
+        contract: dict[str, Any] | Contract,
+        writer: str = "application",
+        columns: list[str] | None = None,
+        key: list[str] | None = None,
+        schema: str | None = None,
+        slot: str = "embedding",
+    ) -> None:
+        super().__init__(table, version, schema, slot)
+        self.column = column
+        self.contract = contract
+        self.writer = writer
+        self.columns = columns
+        self.key = key
+
+    @classmethod
+    def adopt_embedding(
+        cls,
+        operations: Operations,
+        table: str,
+        version: str,
+        column: str,
+        contract: dict[str, Any],
+        writer: str = "application",
+        columns: list[str] | None = None,
+        key: list[str] | None = None,
+        schema: str | None = None,
+        slot: str = "embedding",
+    ) -> None:
+        """Take the vectors that `column` already has as a version, active from now on, without rewriting a row.
+
+        With the writer `application` the service goes on writing them; after a cutover the worker takes over.
+        """
+        operations.invoke(cls(table, version, column, contract, writer, columns, key, schema, slot))
+
+    def reverse(self) -> MigrateOperation:
+        """Return the downgrade."""
+        return ReleaseEmbeddingOp(self.table, self.version, self.schema, self.slot)
+
+
+@Operations.register_operation("release_embedding")
+class ReleaseEmbeddingOp(EmbeddingOp):
+    """Undo adopt_embedding."""
+
+    name = "release_embedding"
+
+    @classmethod
+    def release_embedding(
+        cls, operations: Operations, table: str, version: str, schema: str | None = None, slot: str = "embedding"
+    ) -> None:
+        """Undo `adopt_embedding`: pgvmig leaves the table, the column and its vectors stay."""
+        operations.invoke(cls(table, version, schema, slot))
+
+
+@Operations.register_operation("index_embedding")
+class IndexEmbeddingOp(EmbeddingOp):
+    """Build a version's index."""
+
+    name = "index_embedding"
+
+    def __init__(
+        self,
+        table: str,
+        version: str,
+        method: str = "hnsw",
+        options: dict[str, Any] | None = None,
+        schema: str | None = None,
+        slot: str = "embedding",
+    ) -> None:
+        super().__init__(table, version, schema, slot)
+        self.method = method
+        self.options = options
+
+    @classmethod
+    def index_embedding(
+        cls,
+        operations: Operations,
+        table: str,
+        version: str,
+        method: str = "hnsw",
+        options: dict[str, Any] | None = None,
+        schema: str | None = None,
+        slot: str = "embedding",
+    ) -> None:
+        """Build the version's index CONCURRENTLY, after its backfill; `options` are the access method's, such as `m`.
+
+        Refused while more than a tenth of the rows has no vector, unless `-x pgvmig_early_index=documents.v2`.
+        """
+        operations.invoke(cls(table, version, method, options, schema, slot))
+
+    def reverse(self) -> MigrateOperation:
+        """Return the downgrade."""
+        return DropEmbeddingIndexOp(self.table, self.version, self.method, self.schema, self.slot)
+
+
+@Operations.register_operation("drop_embedding_index")
+class DropEmbeddingIndexOp(EmbeddingOp):
+    """Undo index_embedding."""
+
+    name = "drop_embedding_index"
+
+    def __init__(
+        self, table: str, version: str, method: str = "hnsw", schema: str | None = None, slot: str = "embedding"
+    ) -> None:
+        super().__init__(table, version, schema, slot)
+        self.method = method
+
+    @classmethod
+    def drop_embedding_index(
+        cls,
+        operations: Operations,
+        table: str,
+        version: str,
+        method: str = "hnsw",
+        schema: str | None = None,
+        slot: str = "embedding",
+    ) -> None:
+        """Undo `index_embedding`, CONCURRENTLY."""
+        operations.invoke(cls(table, version, method, schema, slot))
+
+
+class SwitchOp(EmbeddingOp):
+    """Base: an operation that gates guard and `force` may pass."""
+
+    def __init__(
+        self,
+        table: str,
+        version: str,
+        force: str | None = None,
+        schema: str | None = None,
+        slot: str = "embedding",
+    ) -> None:
+        super().__init__(table, version, schema, slot)
+        self.force = force
+
+
+@Operations.register_operation("cut_over_embedding")
+class CutOverEmbeddingOp(SwitchOp):
+    """Make a version the active one."""
+
+    name = "cut_over_embedding"
+
+    @classmethod
+    def cut_over_embedding(
+        cls,
+        operations: Operations,
+        table: str,
+        version: str,
+        force: str | None = None,
+        schema: str | None = None,
+        slot: str = "embedding",
+    ) -> None:
+        """Make the version the active one, if the gates pass. `force="gate: why"` skips a gate and keeps the reason."""
+        operations.invoke(cls(table, version, force, schema, slot))
+
+    def reverse(self) -> MigrateOperation:
+        """Return the downgrade."""
+        return RollBackEmbeddingOp(self.table, self.version, None, self.schema, self.slot)
+
+
+@Operations.register_operation("roll_back_embedding")
+class RollBackEmbeddingOp(SwitchOp):
+    """Undo cut_over_embedding."""
+
+    name = "roll_back_embedding"
+
+    @classmethod
+    def roll_back_embedding(
+        cls,
+        operations: Operations,
+        table: str,
+        version: str,
+        force: str | None = None,
+        schema: str | None = None,
+        slot: str = "embedding",
+    ) -> None:
+        """Leave the version for the one that was active before it; `version` stays and is kept fresh."""
+        operations.invoke(cls(table, version, force, schema, slot))
+
+    def reverse(self) -> MigrateOperation:
+        """Return the upgrade."""
+        return CutOverEmbeddingOp(self.table, self.version, None, self.schema, self.slot)
+
+
+@Operations.register_operation("retire_embedding")
+class RetireEmbeddingOp(SwitchOp):
+    """Drop a version's vectors."""
+
+    name = "retire_embedding"
+
+    @classmethod
+    def retire_embedding(
+        cls,
+        operations: Operations,
+        table: str,
+        version: str,
+        force: str | None = None,
+        schema: str | None = None,
+        slot: str = "embedding",
+    ) -> None:
+        """Drop the version's index, view, triggers and columns; its contract and events stay. `force` is the reason
+        that the event keeps. The downgrade is `add_embedding` with the same contract: empty, to be backfilled.
+        """
+        operations.invoke(cls(table, version, force, schema, slot))
+
+
+@Operations.register_operation("refresh_embedding_views")
+class RefreshEmbeddingViewsOp(MigrateOperation):
+    """Show columns that the application added."""
+
+    def __init__(self, table: str, schema: str | None = None, slot: str = "embedding") -> None:
+        self.table = table
+        self.schema = schema
+        self.slot = slot
+
+    @classmethod
+    def refresh_embedding_views(
+        cls, operations: Operations, table: str, schema: str | None = None, slot: str = "embedding"
+    ) -> None:
+        """Append columns that the application added to its table to all views of the slot. Downgrading does nothing:
+        PostgreSQL lets a view's columns only grow.
+        """
+        operations.invoke(cls(table, schema, slot))
+
+    def reverse(self) -> MigrateOperation:
+        """Return the downgrade, which finds nothing to append."""
+        return self
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        """Return what `alembic check` shows."""
+        return ("refresh_embedding_views", self.schema, self.table, self.slot)

@@ -1,0 +1,139 @@
+"""Execute the operations: each hands over to the verb of its name."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from alembic.operations import Operations
+
+from pgvmig import adding, indexing, switch
+from pgvmig.address import Address, address
+from pgvmig.alembic_plugin import ops
+from pgvmig.alembic_plugin.migration_runner import MigrationRunner, begin, require_own_transaction
+from pgvmig.catalog import schema
+
+log = logging.getLogger("pgvmig")
+
+
+@Operations.implementation_for(ops.InstallOp)
+def install(operations: Operations, operation: ops.InstallOp) -> None:
+    """Install or upgrade the control schema."""
+    schema.install(require_own_transaction(operations), operation.version)
+
+
+@Operations.implementation_for(ops.UninstallOp)
+def uninstall(operations: Operations, _operation: ops.UninstallOp) -> None:
+    """Drop the control schema."""
+    schema.uninstall(require_own_transaction(operations))
+
+
+@Operations.implementation_for(ops.AddEmbeddingOp)
+def add(operations: Operations, operation: ops.AddEmbeddingOp) -> None:
+    """Add a version."""
+    run = begin(operations)
+    where = _address(operation)
+    added = adding.add(
+        run, where, operation.contract, layout=operation.layout, columns=operation.columns, key=operation.key
+    )
+    if added and not run.offline:
+        _name_triggers(run, where)
+
+
+@Operations.implementation_for(ops.DropEmbeddingOp)
+def drop(operations: Operations, operation: ops.DropEmbeddingOp) -> None:
+    """Undo add."""
+    run = begin(operations)
+    adding.drop(run, _address(operation), destroy=_told(run, "pgvmig_drop", operation))
+
+
+@Operations.implementation_for(ops.AdoptEmbeddingOp)
+def adopt(operations: Operations, operation: ops.AdoptEmbeddingOp) -> None:
+    """Adopt a column's vectors."""
+    adding.adopt(
+        begin(operations),
+        _address(operation),
+        operation.column,
+        operation.contract,
+        writer=operation.writer,
+        columns=operation.columns,
+        key=operation.key,
+    )
+
+
+@Operations.implementation_for(ops.ReleaseEmbeddingOp)
+def release(operations: Operations, operation: ops.ReleaseEmbeddingOp) -> None:
+    """Undo adopt."""
+    adding.release(begin(operations), _address(operation))
+
+
+@Operations.implementation_for(ops.IndexEmbeddingOp)
+def index(operations: Operations, operation: ops.IndexEmbeddingOp) -> None:
+    """Build the index."""
+    run = begin(operations)
+    early = _told(run, "pgvmig_early_index", operation)
+    indexing.build(run, _address(operation), method=operation.method, options=operation.options, early=early)
+
+
+@Operations.implementation_for(ops.DropEmbeddingIndexOp)
+def drop_index(operations: Operations, operation: ops.DropEmbeddingIndexOp) -> None:
+    """Drop the index."""
+    indexing.drop(begin(operations), _address(operation), method=operation.method)
+
+
+@Operations.implementation_for(ops.CutOverEmbeddingOp)
+def cut_over(operations: Operations, operation: ops.CutOverEmbeddingOp) -> None:
+    """Cut over."""
+    where = _address(operation)
+    _say(where, "cut over", switch.cut_over(begin(operations), where, switch.Terms.forced(operation.force)))
+
+
+@Operations.implementation_for(ops.RollBackEmbeddingOp)
+def roll_back(operations: Operations, operation: ops.RollBackEmbeddingOp) -> None:
+    """Roll back."""
+    where = _address(operation)
+    _say(where, "rolled back", switch.roll_back(begin(operations), where, switch.Terms.forced(operation.force)))
+
+
+@Operations.implementation_for(ops.RetireEmbeddingOp)
+def retire(operations: Operations, operation: ops.RetireEmbeddingOp) -> None:
+    """Retire."""
+    where = _address(operation)
+    _say(where, "retired", switch.retire(begin(operations), where, operation.force))
+
+
+@Operations.implementation_for(ops.RefreshEmbeddingViewsOp)
+def refresh(operations: Operations, operation: ops.RefreshEmbeddingViewsOp) -> None:
+    """Refresh the views."""
+    adding.refresh_views(begin(operations), operation.table, operation.schema, operation.slot)
+
+
+def _address(operation: ops.EmbeddingOp) -> Address:
+    return address(operation.table, operation.version, operation.schema, operation.slot)
+
+
+def _told(run: MigrationRunner, argument: str, operation: ops.EmbeddingOp) -> bool:
+    """Whether `-x <argument>=documents.v2` names this very version."""
+    where = _address(operation)
+    named = run.arguments().get(argument, "").replace(" ", ".")
+    return named == where.label.replace(" ", ".")
+
+
+def _name_triggers(run: MigrationRunner, where: Address) -> None:
+    names = adding.foreign_triggers(run, where.table)
+    if names:
+        log.warning(
+            "%s: the backfill's updates fire your triggers %s; see that they bear one update of every row",
+            where.label,
+            ", ".join(names),
+        )
+
+
+def _say(where: Address, done: str, outcome: dict[str, Any]) -> None:
+    if not outcome:
+        return
+    if not outcome.get("changed"):
+        log.info("%s: nothing to do", where.label)
+        return
+    missing = outcome.get("missing")
+    log.info("%s %s%s", where.label, done, "" if missing is None else f", {missing:,} rows not embedded yet")

@@ -1,0 +1,115 @@
+"""Install and upgrade the control schema, and refuse to work with another version of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from pgvmig import __version__
+from pgvmig import sql as files
+from pgvmig.catalog.connection import schema_missing
+from pgvmig.errors import DestructionRefusedError, NotFoundError, SchemaVersionError
+from pgvmig.runner import Runner, one
+
+_NUMBER = re.compile(r"(\d+)_")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One frozen file of sql/schema/."""
+
+    number: int
+    statements: list[str]
+
+
+def steps() -> list[Step]:
+    """Return the files of sql/schema/ in their order."""
+    found = []
+    for path in files.files("schema"):
+        match = _NUMBER.match(path.name)
+        if match is None:
+            raise SchemaVersionError(f"sql/schema/{path.name} has no number")
+        found.append(Step(int(match[1]), files.statements(path)))
+    return found
+
+
+def newest() -> int:
+    """Return the schema version that this toolkit brings and needs."""
+    return steps()[-1].number
+
+
+def installed(run: Runner) -> int | None:
+    """Return the schema version in the database, None without one."""
+    if one(run.run(files.query("schema", "has_installation"))) is None:
+        return None
+    version = one(run.run(files.query("schema", "installed_version")))
+    return None if version is None else int(version)
+
+
+def require(run: Runner) -> None:
+    """Raise SchemaVersionError unless the database has the schema that this toolkit needs."""
+    if not run.offline and installed(run) is None:
+        raise schema_missing()
+    run.run(files.query("schema", "require_schema", wanted=sql.Literal(newest())))
+
+
+def install(run: Runner, at_least: int | None = None) -> bool:
+    """Install or upgrade the control schema, in the caller's transaction. Returns whether anything was missing.
+
+    Raises SchemaVersionError when the database, or `at_least`, is newer than this toolkit.
+    """
+    target = newest()
+    if at_least is not None and at_least > target:
+        raise SchemaVersionError(
+            f"this pgvmig brings control schema version {target}, {at_least} is asked for",
+            next_step="pip install --upgrade pgvmig",
+        )
+    present = None if run.offline else installed(run)
+    if present is not None and present > target:
+        require(run)
+    _require_pgvector(run)
+    for step in steps():
+        if step.number > (present or 0):
+            for statement in step.statements:
+                run.run(sql.SQL(statement))
+    if present != target:
+        _record(run, target)
+    _install_functions(run)
+    return present != target
+
+
+def uninstall(run: Runner) -> bool:
+    """Drop the control schema, unless versions are recorded in it. Returns whether it was there."""
+    if not run.offline:
+        if installed(run) is None:
+            return False
+        names = [row["name"] for row in run.run(files.query("schema", "living_versions"))]
+        if names:
+            raise DestructionRefusedError(
+                f"pgvmig still looks after {', '.join(names)}",
+                hazard="Without the control schema nobody knows which vectors are of which model",
+                next_step="downgrade the revisions that added them first",
+            )
+    run.run(sql.SQL("DROP SCHEMA pgvmig CASCADE"))
+    return True
+
+
+def _install_functions(run: Runner) -> None:
+    for path in files.files("functions"):
+        for statement in files.statements(path):
+            run.run(sql.SQL(statement))
+
+
+def _record(run: Runner, target: int) -> None:
+    run.run(files.query("schema", "record_version", version=sql.Literal(target), toolkit=sql.Literal(__version__)))
+
+
+def _require_pgvector(run: Runner) -> None:
+    if not run.offline and one(run.run(files.query("schema", "pgvector_available"))) is None:
+        raise NotFoundError(
+            "this server has no pgvector to install",
+            next_step="install it on the server (Debian: postgresql-NN-pgvector), then run this again",
+        )
+    run.run(files.query("schema", "create_pgvector"))

@@ -1,0 +1,139 @@
+"""Build a version's index after its backfill, CONCURRENTLY, and drop it the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from psycopg import sql
+
+from pgvmig import sql as files
+from pgvmig.address import Address, Table
+from pgvmig.contract import Contract
+from pgvmig.errors import NotFoundError, UsageError
+from pgvmig.layouts import ddl
+from pgvmig.names import fit
+from pgvmig.runner import Runner, one
+
+METHODS = ("hnsw", "ivfflat")
+_OPCLASS = {"cosine": "cosine_ops", "l2": "l2_ops", "inner_product": "ip_ops", "l1": "l1_ops"}
+
+
+def index_name(table: Table, vector: str, method: str) -> str:
+    """Return the name of the index on a version's vector column."""
+    return fit(f"{table.name}_{vector}_{method}")
+
+
+def build(
+    run: Runner,
+    where: Address,
+    *,
+    method: str = "hnsw",
+    options: Mapping[str, Any] | None = None,
+    early: bool = False,
+) -> bool:
+    """Build the index; an invalid one left by an interrupted build is dropped first. Returns whether it was missing.
+
+    Raises GateError while more than a tenth of the rows has no vector, unless `early`.
+    """
+    if method not in METHODS:
+        raise UsageError(f"method is {method!r}", next_step=f"use one of {', '.join(METHODS)}")
+    contract, vector = _space(run, where)
+    name = index_name(where.table, vector, method)
+    index = where.table.beside(name)
+    if not run.offline and _is_valid(run, where, index):
+        _validate(run, where, vector)
+        return False
+    run.note(f"pgvmig: index {where.label}; without a lock on the table, and not inside a transaction")
+    if not early:
+        run.run(files.query("indexing", "require_backfilled", **where.literals()))
+    with run.outside_transaction():
+        run.run(files.query("indexing", "no_lock_timeout"))
+        if not run.offline:
+            run.run(files.query("indexing", "drop_index", index=index))
+        run.run(
+            files.query(
+                "indexing",
+                "create_index",
+                index=name,
+                table=where.table.identifier,
+                method=method,
+                vector=vector,
+                opclass=_opclass(run, contract),
+                options=_with_options(options),
+            )
+        )
+        run.run(files.query("indexing", "reset_lock_timeout"))
+        run.run(files.query("indexing", "require_valid_index", index=sql.Literal(files.text(index))))
+    _validate(run, where, vector)
+    return True
+
+
+def drop(run: Runner, where: Address, *, method: str = "hnsw") -> None:
+    """Drop the index that `build` built."""
+    _, vector = _space(run, where)
+    with run.outside_transaction():
+        run.run(
+            files.query("indexing", "drop_index", index=where.table.beside(index_name(where.table, vector, method)))
+        )
+
+
+def drop_all(run: Runner, where: Address) -> None:
+    """Drop every vector index on a column that pgvmig made, before the column goes."""
+    if run.offline:
+        drop(run, where)
+        return
+    names = [row["name"] for row in run.run(files.query("indexing", "version_indexes", **where.literals()))]
+    with run.outside_transaction():
+        for name in names:
+            # regclass::text is quoted already, and qualified where the search_path needs it
+            run.run(files.query("indexing", "drop_index", index=sql.SQL(name)))
+
+
+def _space(run: Runner, where: Address) -> tuple[Contract, str]:
+    if run.offline:
+        return _remembered(run, where)
+    rows = run.run(files.query("adding", "version_facts", **where.literals()))
+    if not rows:
+        raise NotFoundError(f"there is no {where.label}", next_step="op.add_embedding() adds it")
+    return Contract.of(rows[0]["definition"]), rows[0]["vector_column"]
+
+
+def _remembered(run: Runner, where: Address) -> tuple[Contract, str]:
+    if where not in run.memory:
+        raise UsageError(
+            f"{where.label}: offline SQL knows a version only from the revision that adds it",
+            next_step="begin the range with that revision: alembic upgrade <the one before it>:head --sql",
+        )
+    return run.memory[where]
+
+
+def _is_valid(run: Runner, where: Address, index: sql.Identifier) -> bool:
+    rows = run.run(
+        files.query("indexing", "index_state", relation=where.table.relation, index=sql.Literal(files.text(index)))
+    )
+    return bool(rows) and rows[0]["valid"] and rows[0]["same_table"]
+
+
+def _opclass(run: Runner, contract: Contract) -> sql.Identifier:
+    schema = None if run.offline else one(run.run(sql.SQL("SELECT pgvmig.vector_schema()")))
+    return ddl.type_name(schema, f"{contract.vector_type}_{_OPCLASS[contract.metric]}")
+
+
+def _with_options(options: Mapping[str, Any] | None) -> sql.Composable:
+    if not options:
+        return sql.SQL("")
+    settings = sql.SQL(", ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(key), sql.Literal(value)) for key, value in options.items()
+    )
+    return sql.SQL(" WITH ({})").format(settings)
+
+
+def _validate(run: Runner, where: Address, vector: str) -> None:
+    """The check was added NOT VALID; by now a scan finds nothing to object to and blocks nobody."""
+    check = ddl.check_name(where.table, vector)
+    pending = run.offline or run.run(
+        files.query("indexing", "has_check", relation=where.table.relation, check=sql.Literal(check))
+    )
+    if pending:
+        run.run(files.query("indexing", "validate_check", table=where.table.identifier, check=check))

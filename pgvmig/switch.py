@@ -1,0 +1,89 @@
+"""Cut over, roll back, retire. The database does it in one transaction (sql/functions/60_switch.sql); this asks it to.
+
+Must not know about Alembic or the command line: both call it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from psycopg import sql
+
+from pgvmig import indexing
+from pgvmig import sql as files
+from pgvmig.address import Address
+from pgvmig.errors import UsageError
+from pgvmig.runner import Runner, one
+
+# A live table always has rows whose new text is not embedded yet; younger ones than this do not hold up a switch.
+MAX_STALE_AGE = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How strict a switch is: the age from which stale rows count, the gates to skip and why."""
+
+    max_stale_age: timedelta = MAX_STALE_AGE
+    skip: list[str] = field(default_factory=list)
+    reason: str | None = None
+
+    @classmethod
+    def forced(cls, force: str | None) -> Terms:
+        """Read an operation's `force="coverage: why"`; several gates as `coverage,index: why`.
+
+        Raises UsageError without a reason.
+        """
+        if force is None:
+            return cls()
+        names, _, reason = force.partition(":")
+        if not reason.strip():
+            raise UsageError(
+                f"force is {force!r}",
+                hazard="A skipped gate is kept with its reason, for whoever looks into it later",
+                next_step="write force='gate: why', such as force='coverage: 12 rows of a closed tenant'",
+            )
+        return cls(skip=[name.strip() for name in names.split(",")], reason=reason.strip())
+
+    def literals(self) -> dict[str, sql.Literal]:
+        """Return the terms as SQL literals."""
+        return {
+            "max_stale_age": sql.Literal(f"{self.max_stale_age.total_seconds():g} s"),
+            "skip": sql.Literal(self.skip),
+            "reason": sql.Literal(self.reason),
+        }
+
+
+def cut_over(run: Runner, where: Address, terms: Terms | None = None) -> dict[str, Any]:
+    """Make the version the active one. Returns what the database measured; `changed` is false when it was active.
+
+    Raises GateError, LockNotAvailableError, IllegalTransitionError; then nothing has changed.
+    """
+    run.note(
+        f"pgvmig: cut {where.label} over. Checks the gates, then in this transaction makes the current view\n"
+        f"the definition of the version's view (CREATE OR REPLACE VIEW) and {where.version} the active version."
+    )
+    return _call(run, "cut_over", where, terms or Terms())
+
+
+def roll_back(run: Runner, where: Address, terms: Terms | None = None) -> dict[str, Any]:
+    """Leave the version for the one that was active before it. Returns and raises as `cut_over`."""
+    run.note(f"pgvmig: roll back from {where.label} to the version that was active before, by the same steps.")
+    return _call(run, "roll_back", where, terms or Terms())
+
+
+def retire(run: Runner, where: Address, reason: str | None = None) -> dict[str, Any]:
+    """Drop the version's indexes, view, triggers and the columns that pgvmig made; its contract and events stay.
+
+    Raises IllegalTransitionError while it is active or something depends on its view.
+    """
+    run.note(f"pgvmig: retire {where.label}: its index, then its view, triggers and columns. Not to be undone.")
+    run.run(files.query("switch", "require_retirable", **where.literals()))
+    indexing.drop_all(run, where)
+    rows = run.run(files.query("switch", "retire", **where.literals(), reason=sql.Literal(reason)))
+    return one(rows) or {}
+
+
+def _call(run: Runner, verb: str, where: Address, terms: Terms) -> dict[str, Any]:
+    return one(run.run(files.query("switch", verb, **where.literals(), **terms.literals()))) or {}

@@ -1,0 +1,58 @@
+-- An index that is there before the vectors makes every one of them pay for its place in the graph: build it after the
+-- backfill. Raises PV002 while more than a tenth of the rows has no vector.
+CREATE OR REPLACE FUNCTION pgvmig.require_backfilled(relation regclass, version text, slot text DEFAULT 'embedding')
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v pgvmig.version := pgvmig.find_version($1, $2, $3);
+    c record;
+BEGIN
+    SELECT * INTO c FROM pgvmig.coverage(v.version_id);
+    IF c.missing + c.missing_recent > c.total / 10.0 THEN
+        RAISE EXCEPTION '% % is not ready for its index: % of % rows have no vector', pgvmig.label($1, $3), $2,
+            pgvmig.figure(c.missing + c.missing_recent), pgvmig.figure(c.total)
+            USING ERRCODE = 'PV002',
+                  HINT = format('pgvmig backfill %s %s', pgvmig.label($1, $3), $2);
+    END IF;
+END
+$$;
+
+-- An interrupted CREATE INDEX CONCURRENTLY leaves an invalid index, on which IF NOT EXISTS succeeds. The name is read
+-- with the caller's search_path, as CREATE INDEX read it.
+CREATE OR REPLACE FUNCTION pgvmig.require_valid_index(index text) RETURNS void
+LANGUAGE plpgsql STABLE
+AS $$
+BEGIN
+    IF NOT coalesce((SELECT i.indisvalid AND i.indisready FROM pg_catalog.pg_index i
+                     WHERE i.indexrelid = pg_catalog.to_regclass($1)), false) THEN
+        RAISE EXCEPTION 'index % is not valid: an earlier build was interrupted', $1
+            USING ERRCODE = 'PV002', HINT = format('DROP INDEX CONCURRENTLY %s; then run this again', $1);
+    END IF;
+END
+$$;
+
+-- What must hold before a version's indexes are dropped.
+CREATE OR REPLACE FUNCTION pgvmig.require_retirable(relation regclass, version text, slot text DEFAULT 'embedding')
+RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v pgvmig.version := pgvmig.find_version($1, $2, $3);
+    dependents text;
+BEGIN
+    IF v.state = 'active' THEN
+        RAISE EXCEPTION '% % is active: searches go there', pgvmig.label($1, $3), $2
+            USING ERRCODE = 'PV004', HINT = 'cut over to another version first';
+    END IF;
+    SELECT string_agg(DISTINCT pg_describe_object('pg_class'::regclass, r.ev_class, 0), ', ') INTO dependents
+    FROM pg_depend d JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+    WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = v.view AND r.ev_class <> v.view;
+    IF dependents IS NOT NULL THEN
+        RAISE EXCEPTION '% is still used by %', v.view, dependents
+            USING ERRCODE = 'PV004', HINT = 'point them at the current view, then retire';
+    END IF;
+END
+$$;

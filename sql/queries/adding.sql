@@ -1,0 +1,99 @@
+-- name: table_facts
+-- The table as the caller's search_path finds it, and what adding a version must know of it.
+SELECT n.nspname AS table_schema, c.relname AS table_name, c.relkind, c.relpersistence,
+       pgvmig.vector_schema() AS vector_schema,
+       (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'vector') AS vector_version,
+       ARRAY(SELECT a.attname::text FROM pg_attribute a
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum) AS columns,
+       ARRAY(SELECT u::text FROM unnest(pgvmig.managed_columns(c.oid)) AS u) AS managed,
+       -- the primary key, or the narrowest unique one that cannot be NULL
+       (SELECT ARRAY(SELECT a.attname::text FROM unnest(i.indkey::smallint[]) WITH ORDINALITY AS k (number, o)
+                     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number ORDER BY o)
+        FROM pg_index i
+        WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+          AND i.indnatts = i.indnkeyatts
+          AND NOT EXISTS (SELECT FROM unnest(i.indkey::smallint[]) AS k (number)
+                          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number WHERE NOT a.attnotnull)
+        ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid LIMIT 1) AS key
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = to_regclass({relation})
+
+-- name: slot_facts
+SELECT view_columns, key_columns,
+       pgvmig.present_names(relation, view_columns, view_numbers) AS present
+FROM pgvmig.slot WHERE relation = {relation}::regclass AND slot = {slot}
+
+-- name: version_facts
+SELECT v.state, v.fingerprint, v.adopted, v.vector_column, k.definition
+FROM pgvmig.version v JOIN pgvmig.contract k ON k.fingerprint = v.fingerprint
+WHERE v.relation = {relation}::regclass AND v.slot = {slot} AND v.version = {version}
+
+-- name: column_type
+SELECT format_type(a.atttypid, a.atttypmod) AS type, t.typname AS name, a.atttypmod AS dimensions
+FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+WHERE a.attrelid = {relation}::regclass AND a.attname = {column} AND NOT a.attisdropped
+
+-- name: lock_table
+-- A lock that waits makes everybody behind it wait: short tries, and before any other lock is held.
+SELECT pgvmig.execute_patiently({statement})
+
+-- name: lock_statement
+LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE
+
+-- name: add_columns
+-- NULLable and without defaults, so that no row is rewritten; the check is validated later, without a lock.
+ALTER TABLE {table}
+    ADD COLUMN {vector} {type},
+    ADD COLUMN {version_id} integer,
+    ADD COLUMN {source_hash} bytea,
+    ADD COLUMN {embedded_at} timestamptz,
+    ADD CONSTRAINT {check}
+        CHECK (num_nonnulls({vector}, {version_id}, {source_hash}, {embedded_at}) IN (0, 4)) NOT VALID
+
+-- name: add_provenance_columns
+ALTER TABLE {table}
+    ADD COLUMN {version_id} integer,
+    ADD COLUMN {source_hash} bytea,
+    ADD COLUMN {embedded_at} timestamptz
+
+-- name: create_view
+-- Typmod-free, so that the current view can be swapped across dimensions; the constants are the guard.
+CREATE VIEW {view} WITH (security_invoker = true) AS
+SELECT {columns}
+FROM {table} AS d
+WHERE d.{vector} IS NOT NULL
+
+-- name: view_vector_columns
+d.{vector}::{type} AS {slot},
+    {version_text}::text AS {space},
+    {model_text}::text AS {model},
+    {model_version_text}::text AS {model_version},
+    d.{source_hash} AS {source_hash_as},
+    d.{embedded_at} AS {embedded_at_as}
+
+-- name: add_version
+SELECT pgvmig.add_version(
+    relation => {relation}, slot => {slot}, version => {version},
+    contract => {contract},
+    view => {view}, view_columns => {view_columns}::text[], key_columns => {key_columns}::text[],
+    vector_column => {vector}, version_id_column => {version_id},
+    source_hash_column => {source_hash}, embedded_at_column => {embedded_at},
+    object_name => {object_name}, layout => {layout}, adopted => {adopted}, writer => {writer}
+)
+
+-- name: drop_version
+SELECT pgvmig.drop_version({relation}, {version}, slot => {slot}, destroy => {destroy})
+
+-- name: release_version
+SELECT pgvmig.release_version({relation}, {version}, slot => {slot})
+
+-- name: refresh_views
+SELECT pgvmig.refresh_views({relation}, slot => {slot})
+
+-- name: foreign_triggers
+-- The user's own triggers that the worker's updates will fire.
+SELECT t.tgname AS name, p.proname AS function
+FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE t.tgrelid = {relation}::regclass AND NOT t.tgisinternal AND n.nspname <> 'pgvmig'
+  AND t.tgenabled <> 'D' AND t.tgtype & 16 <> 0 AND t.tgattr = ''
+ORDER BY t.tgname

@@ -1,0 +1,21 @@
+-- name: cut_over
+SELECT pgvmig.cut_over({relation}, {version}, slot => {slot}, max_stale_age => {max_stale_age},
+                       skip => {skip}::text[], reason => {reason})
+
+-- name: roll_back
+SELECT pgvmig.roll_back({relation}, {version}, slot => {slot}, max_stale_age => {max_stale_age},
+                        skip => {skip}::text[], reason => {reason})
+
+-- name: retire
+SELECT pgvmig.retire({relation}, {version}, slot => {slot}, reason => {reason})
+
+-- name: require_retirable
+SELECT pgvmig.require_retirable({relation}, {version}, slot => {slot})
+
+-- name: check_gates
+SELECT g.gate, g.passed, g.found, g.next, g.measured
+FROM pgvmig.check_gates({version_id}, {max_stale_age}) AS g
+
+-- name: set_context
+-- Who acts, for the events of this transaction.
+SELECT set_config('pgvmig.source', {source}, true), set_config('pgvmig.revision', {revision}, true)

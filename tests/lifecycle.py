@@ -1,0 +1,58 @@
+"""Shortcuts for tests: the control schema and versions on a psycopg connection, by the code that revisions run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+
+from pgvmig import adding
+from pgvmig.address import Address, address
+from pgvmig.catalog import schema, versions
+from pgvmig.catalog.versions import Version
+from pgvmig.runner import ConnectionRunner
+
+CONTRACT: dict[str, Any] = {
+    "provider": "new",
+    "model": "hash",
+    "model_version": "1",
+    "dimensions": 8,
+    "input": "body",
+}
+
+
+def install(connection: psycopg.Connection[Any]) -> None:
+    """Install the control schema."""
+    with connection.transaction():
+        schema.install(ConnectionRunner(connection))
+
+
+def add_version(
+    connection: psycopg.Connection[Any], table: str, version: str, contract: dict[str, Any] | None = None, **options: Any
+) -> Version:
+    """Add a version; what `contract` leaves out is CONTRACT's. Options: schema, slot, columns, key."""
+    where = address(table, version, options.pop("schema", None), options.pop("slot", "embedding"))
+    with connection.transaction():
+        adding.add(ConnectionRunner(connection), where, CONTRACT | (contract or {}), **options)
+    return find(connection, where)
+
+
+def adopt_version(
+    connection: psycopg.Connection[Any], table: str, version: str, column: str, contract: dict[str, Any] | None = None
+) -> Version:
+    """Adopt a column's vectors as a version."""
+    where = address(table, version)
+    with connection.transaction():
+        adding.adopt(ConnectionRunner(connection), where, column, CONTRACT | (contract or {}))
+    return find(connection, where)
+
+
+def find(connection: psycopg.Connection[Any], where: Address) -> Version:
+    """Return the version as the catalog has it."""
+    (found,) = [
+        v
+        for v in versions.all_versions(connection)
+        if (v.table_name, v.slot, v.version) == (where.table.name, where.slot, where.version)
+        and where.table.schema in (None, v.table_schema)
+    ]
+    return found
