@@ -45,18 +45,23 @@ class Runner(Protocol):
         """Leave a comment for the reader of a script."""
         ...
 
+    def transaction(self) -> AbstractContextManager[None]:
+        """Group the block's statements in a transaction whose events say who acts."""
+        ...
+
     def outside_transaction(self) -> AbstractContextManager[None]:
         """Commit what came before and run the block's statements each on its own (CREATE INDEX CONCURRENTLY)."""
         ...
 
 
 class ConnectionRunner:
-    """A psycopg connection in autocommit mode; `transaction()` of that connection groups statements."""
+    """A psycopg connection in autocommit mode; `source` is who acts: cli, worker or sql."""
 
     offline = False
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], source: str = "sql") -> None:
         self.connection = connection
+        self.source = source
         self.memory: dict[Address, tuple[Contract, str]] = {}
 
     def run(self, statement: sql.SQL | sql.Composed) -> list[Row]:
@@ -67,6 +72,13 @@ class ConnectionRunner:
 
     def note(self, text: str) -> None:
         """Nobody reads along."""
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """See Runner."""
+        with translated(), self.connection.transaction():
+            self.connection.execute("SELECT set_config('pgvmig.source', %s, true)", [self.source])
+            yield
 
     @contextmanager
     def outside_transaction(self) -> Iterator[None]:

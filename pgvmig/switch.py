@@ -81,9 +81,11 @@ def retire(run: Runner, where: Address, reason: str | None = None) -> dict[str, 
     run.note(f"pgvmig: retire {where.label}: its index, then its view, triggers and columns. Not to be undone.")
     run.run(files.query("switch", "require_retirable", **where.literals()))
     indexing.drop_all(run, where)
-    rows = run.run(files.query("switch", "retire", **where.literals(), reason=sql.Literal(reason)))
+    with run.transaction():
+        rows = run.run(files.query("switch", "retire", **where.literals(), reason=sql.Literal(reason)))
     return one(rows) or {}
 
 
 def _call(run: Runner, verb: str, where: Address, terms: Terms) -> dict[str, Any]:
-    return one(run.run(files.query("switch", verb, **where.literals(), **terms.literals()))) or {}
+    with run.transaction():
+        return one(run.run(files.query("switch", verb, **where.literals(), **terms.literals()))) or {}

@@ -1,0 +1,133 @@
+"""Everything `pgvmig status` shows, as data."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from pgvmig import sql as files
+from pgvmig.catalog.versions import Version
+from pgvmig.lifecycle import State
+
+Row = dict[str, Any]
+
+
+def collect(conn: psycopg.Connection[Any], versions: list[Version], *, count: bool, max_stale_age: timedelta) -> Row:
+    """Return the state of the given versions and of the installation.
+
+    `count` counts every row of every table, which reads them whole; without it `rows` is None.
+    """
+    return {
+        "installation": _rows(conn, "installation")[0],
+        "versions": _versions(conn, versions, count=count, max_stale_age=max_stale_age),
+        "mismatches": _mismatches(conn, versions),
+        "events": _rows(conn, "events", number=sql.Literal(10)),
+    }
+
+
+def _versions(
+    conn: psycopg.Connection[Any], versions: list[Version], *, count: bool, max_stale_age: timedelta
+) -> list[Row]:
+    queue = _by_version(conn, "queue")
+    failures = _by_version(conn, "failures")
+    progress = _by_version(conn, "progress")
+    indexes = _rows(conn, "indexes")
+    runs = _rows(conn, "runs")
+    found = []
+    for v in versions:
+        waiting = queue.get(v.version_id, {})
+        failed = failures.get(v.version_id, {})
+        found.append(
+            {
+                "target": v.label,
+                "slot": v.slot,
+                "version": v.version,
+                "state": v.state,
+                "writer": v.writer,
+                "adopted": v.adopted,
+                "layout": v.layout,
+                "provider": v.contract.provider,
+                "model": v.contract.model,
+                "model_version": v.contract.model_version,
+                "dimensions": v.contract.dimensions,
+                "metric": v.contract.metric,
+                "fingerprint": v.contract.fingerprint,
+                "view": v.view_name,
+                "rows": _coverage(conn, v, max_stale_age) if count and v.captured else None,
+                "stale_entries": waiting.get("entries", 0),
+                "oldest_stale": waiting.get("oldest"),
+                "failed": failed.get("failed", 0),
+                "last_error": failed.get("last_error"),
+                "progress": progress.get(v.version_id),
+                "indexes": [
+                    {key: row[key] for key in ("name", "valid", "method")}
+                    for row in indexes
+                    if row["version_id"] == v.version_id
+                ],
+                "workers": [row for row in runs if row["version_id"] == v.version_id],
+            }
+        )
+    return found
+
+
+def _coverage(conn: psycopg.Connection[Any], version: Version, max_stale_age: timedelta) -> Row:
+    return _rows(
+        conn, "coverage", version_id=sql.Literal(version.version_id), max_stale_age=sql.Literal(max_stale_age)
+    )[0]
+
+
+def _mismatches(conn: psycopg.Connection[Any], versions: list[Version]) -> list[Row]:
+    """Return the slots whose active version is not the one that the revisions have made active."""
+    found = []
+    targets = {v.label for v in versions}
+    for row in _rows(conn, "activations"):
+        target = row["relation"] if row["slot"] == "embedding" else f"{row['relation']}.{row['slot']}"
+        if target not in targets or row["by_revisions"] == row["now_active"] or row["revision"] is None:
+            continue
+        forward = row["verb"] == "cut over"
+        found.append(
+            {
+                "target": target,
+                "active": row["now_active"],
+                "since": row["at"],
+                "by": row["who"],
+                "source": row["source"],
+                "revisions_say": row["by_revisions"],
+                "revision": row["revision"],
+                "next": f"alembic upgrade to the revision that cuts {target} over to {row['now_active']}"
+                if forward
+                else f"alembic downgrade to before {row['revision']}",
+            }
+        )
+    return found
+
+
+def next_step(version: Row) -> str | None:
+    """Return the command that brings a version on, None when nothing is to be done."""
+    name = f"{version['target']} {version['version']}"
+    rows = version["rows"]
+    left = rows is not None and rows["missing"] + rows["outdated"] + rows["missing_recent"] > 0
+    if version["failed"]:
+        return f"pgvmig failed list {name}"
+    if version["writer"] == "worker" and version["state"] in (State.ADDED, State.BACKFILLING):
+        return f"pgvmig backfill {name}"
+    if version["writer"] == "worker" and left:
+        return f"pgvmig backfill {name}"
+    if version["state"] == State.READY and not any(index["valid"] for index in version["indexes"]):
+        return f"op.index_embedding() for {name} in a revision"
+    if version["state"] == State.READY:
+        return f"pgvmig cutover {name}, or op.cut_over_embedding() in a revision"
+    return None
+
+
+def _rows(conn: psycopg.Connection[Any], name: str, **parts: Any) -> list[Row]:
+    with conn.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(files.query("status", name, **parts)).fetchall()
+
+
+def _by_version(conn: psycopg.Connection[Any], name: str) -> dict[int, Row]:
+    return {row.pop("version_id"): row for row in _rows(conn, name)}

@@ -1,0 +1,74 @@
+"""The command line: one thin file per command, found and imported when it is called.
+
+Commands parse, call the library, print. What they print as `--json` is documented in docs/cli.md.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from pgvmig import __version__
+
+# command -> what it is for; the module of the same name holds the command
+COMMANDS = {
+    "init": "Install or upgrade the control schema",
+    "status": "Versions, their coverage, the workers and what to do next",
+    "backfill": "Embed what is missing or stale",
+    "failed": "Rows that the provider refused: list, retry, accept",
+    "standby": "Declare the standbys whose lag the worker respects",
+    "cutover": "Make a version the active one",
+    "rollback": "Go back to the version that was active before",
+    "retire": "Drop a version's vectors for good",
+    "demo": "One whole migration on an embedded PostgreSQL, under live traffic",
+}
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is called: `--help` stays fast and extras stay optional."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the names in the order of a migration."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        """Return the command, imported now."""
+        if name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"pgvmig.cli.{name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands from COMMANDS, importing none."""
+        with formatter.section("Commands, in the order of a migration"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="pgvmig")
+def cli() -> None:
+    """Change embedding models in PostgreSQL/pgvector as a schema migration.
+
+    \b
+    A migration is made of Alembic revisions and of commands between them:
+      op.add_embedding("documents", "v2", {...})    alembic upgrade +1
+      pgvmig backfill documents v2                  until it exits 0
+      op.index_embedding("documents", "v2")         alembic upgrade +1
+      op.cut_over_embedding("documents", "v2")      alembic upgrade +1
+    and the way back is `alembic downgrade -1`, or `pgvmig rollback documents`.
+
+    \b
+    Exit codes: 0 done, 1 error, 2 usage, 3 work left (time limit, signal), 4 blocked (a gate or a
+    pacing signal says no). The database comes from --dsn, else PGVMIG_DSN, else DATABASE_URL.
+    """
+
+
+def main() -> None:
+    """Entry point of the `pgvmig` script."""
+    from pgvmig.cli.output import run
+
+    sys.exit(run(cli))

@@ -1,0 +1,72 @@
+"""`pgvmig cutover`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import click
+
+from pgvmig import checks, switch
+from pgvmig.catalog import versions
+from pgvmig.cli import output, switching
+from pgvmig.errors import GateError
+from pgvmig.runner import ConnectionRunner
+
+
+@click.command("cutover")
+@click.argument("target")
+@click.argument("version")
+@click.option("--check", is_flag=True, help="Only run the gates and say what they found: exit 0 or 4.")
+@switching.options
+@output.options
+def command(
+    target: str,
+    version: str,
+    check: bool,
+    max_stale_age: timedelta,
+    skip: tuple[str, ...],
+    reason: str | None,
+    dsn: str | None,
+    as_json: bool,
+) -> None:
+    """Make VERSION the active version of TARGET: the current view and the route, in one transaction.
+
+    The gates run first; when one fails nothing has changed and the exit code is 4. The version that was active is
+    retained and kept fresh, so `pgvmig rollback TARGET` loses nothing. A revision with op.cut_over_embedding() does
+    the same; run afterwards, it finds nothing to do.
+
+    \b
+    JSON: {"changed": true, "version": "v2", "previous": "v1", "missing": 3, "skipped": [],
+           "gates": {"coverage": {...}, "failed": {...}, "index": {...}}}
+    With --check: {"passed": false, "gates": [{"gate", "passed", "found", "next", "measured"}]}
+    """
+    terms = switching.terms(max_stale_age, skip, reason)
+    with output.connect(dsn) as conn:
+        found = versions.find(conn, target, version)
+        if check:
+            _check(checks.check(ConnectionRunner(conn), found.version_id, max_stale_age), found.name, as_json=as_json)
+            return
+        outcome = switch.cut_over(ConnectionRunner(conn, "cli"), switching.address(found), terms)
+    if as_json:
+        output.print_json(outcome)
+    elif not outcome["changed"]:
+        output.say(f"{found.name} is active already.")
+    else:
+        output.say(f"{found.label}: {outcome['previous'] or 'nothing'} -> {found.version}")
+        output.say(f"Rows whose present text was not embedded yet at the switch: {outcome['missing']:,}")
+        if outcome["previous"]:
+            output.say(f"The way back: pgvmig rollback {found.label}")
+
+
+def _check(results: list[checks.GateResult], name: str, *, as_json: bool) -> None:
+    failures = [result for result in results if not result.passed]
+    if as_json:
+        output.print_json({"passed": not failures, "gates": results})
+    elif not results:
+        output.say(f"{name}: the table is empty, there is nothing to guard.")
+    else:
+        output.table(f"Gates of {name}", ("gate", "passed", "found"), [(r.gate, r.passed, r.found) for r in results])
+    if failures and not as_json:
+        raise GateError(f"{name} is not ready: {failures[0].found}", next_step=failures[0].next)
+    if failures:
+        raise click.exceptions.Exit(GateError.exit_code)

@@ -1,0 +1,110 @@
+"""`pgvmig status`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import click
+
+from pgvmig.catalog import standbys, status, versions
+from pgvmig.cli import output
+from pgvmig.switch import MAX_STALE_AGE
+
+
+@click.command("status")
+@click.argument("target", required=False)
+@click.option("--no-count", is_flag=True, help="Do not count rows, which reads each table whole.")
+@output.options
+def command(target: str | None, no_count: bool, dsn: str | None, as_json: bool) -> None:
+    """Show every version of TARGET (or of all): coverage, workers, failures, and the next command.
+
+    Says as well when the active version is not the one that the Alembic revisions made active.
+
+    \b
+    JSON: {"installation": {...}, "versions": [{"target", "version", "state", "rows": {...}, "workers": [...],
+           "next", ...}], "standbys": [...], "mismatches": [...], "events": [...]}
+    """
+    with output.connect(dsn) as conn:
+        selected = versions.select(conn, target)
+        found = status.collect(conn, selected, count=not no_count, max_stale_age=MAX_STALE_AGE)
+        found["standbys"] = standbys.status(conn)
+    for version in found["versions"]:
+        version["next"] = status.next_step(version)
+    if as_json:
+        output.print_json(found)
+    else:
+        _show(found)
+
+
+def _show(found: dict[str, Any]) -> None:
+    if not found["versions"]:
+        output.say("No versions yet. Next: op.add_embedding() in a revision, then alembic upgrade")
+    else:
+        output.table("Versions", ("target", "version", "state", "writer", "model", "dim", "rows", "embedded", "stale",
+                                  "failed", "index"), [_version_row(v) for v in found["versions"]])  # fmt: skip
+    _show_workers(found["versions"])
+    _show_standbys(found)
+    for mismatch in found["mismatches"]:
+        output.say(
+            f"Mismatch: {mismatch['target']} has {mismatch['active'] or 'no version'} active since "
+            f"{mismatch['since']:%Y-%m-%d %H:%M} (by {mismatch['by']}, {mismatch['source']}), revision "
+            f"{mismatch['revision']} says {mismatch['revisions_say']}. Next: {mismatch['next']}, which finds it done"
+        )
+    for version in found["versions"]:
+        if version["last_error"]:
+            output.say(f"{version['target']} {version['version']} last error: {version['last_error']}")
+        if version["next"]:
+            output.say(f"Next: {version['next']}")
+
+
+def _version_row(version: dict[str, Any]) -> tuple[Any, ...]:
+    rows = version["rows"] or {}
+    valid = [index["name"] for index in version["indexes"] if index["valid"]]
+    broken = [f"{index['name']} (invalid)" for index in version["indexes"] if not index["valid"]]
+    return (
+        version["target"],
+        version["version"],
+        version["state"],
+        version["writer"],
+        version["model"],
+        version["dimensions"],
+        rows.get("total"),
+        rows.get("embedded"),
+        version["stale_entries"],
+        version["failed"],
+        ", ".join([*valid, *broken]) or None,
+    )
+
+
+def _show_workers(versions_found: list[dict[str, Any]]) -> None:
+    rows = [
+        (
+            f"{version['target']} {version['version']}",
+            f"{worker['host']}:{worker['pid']}",
+            worker["ended_why"] or ("waits: " + worker["waiting"] if worker["waiting"] else "works"),
+            worker["rows_written"],
+            worker["batches"],
+            worker["rows_outrun"],
+            _seconds(worker["peak_lag"]),
+        )
+        for version in versions_found
+        for worker in version["workers"]
+    ]
+    if rows:
+        output.table("Workers", ("version", "process", "state", "written", "batches", "outrun", "peak lag"), rows)
+
+
+def _show_standbys(found: dict[str, Any]) -> None:
+    if found["standbys"]:
+        output.table(
+            "Standbys",
+            ("name", "state", "replay lag", "bytes behind"),
+            [(s["name"], s["state"], _seconds(s["replay_lag"]), s["lag_bytes"]) for s in found["standbys"]],
+        )
+    elif not found["installation"]["no_standbys"]:
+        output.say("No standby is declared. Next: pgvmig standby add NAME, or pgvmig standby none")
+
+
+def _seconds(span: timedelta | None) -> str | None:
+    return None if span is None else f"{span.total_seconds():.2f} s"
