@@ -110,5 +110,11 @@ class AnswerRejectedError(ProviderError):
     """The provider answered, and the answer cannot be trusted: count, dimensions, NaN, zero vector, norm."""
 
 
+class StoppedError(PgvmigError):
+    """Somebody asked to stop (SIGTERM, the time limit, close) in the middle of a wait; the work is left. Exit code 3."""
+
+    exit_code = 3
+
+
 class SpaceMismatchError(PgvmigError):
     """A query embedded for one version was about to rank another version's vectors (SQLSTATE PV001)."""
