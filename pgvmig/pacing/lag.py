@@ -29,7 +29,7 @@ DEFAULT_MAX_LAG_BYTES = 64 * 1024 * 1024
 
 # Older than that, a reading says nothing about now: this process was suspended, or the server took its time.
 MAX_AGE_SECONDS = 5.0
-# Eight minutes of steady sampling in full, what is older thinned out.
+# Four minutes of steady sampling at the least, what is older gets coarser.
 _RING_SIZE = 2048
 _KILO = 1024
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]*")
@@ -213,7 +213,7 @@ class _Judge:
             # The next samples decide: they see it catch up, or the time pass the limit.
             reason = f"{name} is {_bytes(lag_bytes)} behind, for how long is not known yet"
             return _measured(name, SignalState.UNKNOWN, reason, lag=at_least, lag_bytes=lag_bytes)
-        return _measured(name, SignalState.OK, figures, lag=at_most, lag_bytes=lag_bytes)
+        return _measured(name, SignalState.OK, figures, lag=at_least, lag_bytes=lag_bytes)
 
     def _passed(self, lag: timedelta, lag_bytes: int) -> str | None:
         """Return the limit that is passed, None within both."""

@@ -101,7 +101,7 @@ class Pacer:
                 raise _gave_up(verdict, waited)
             if on_wait is not None and waited >= self._interval:
                 on_wait(verdict)
-            self._sleep(pause)
+            self._sleep(min(pause, self._patience - waited))
             pause = min(pause * 2, self._interval)
 
     def _lag(self) -> tuple[Reading, ...]:

@@ -30,7 +30,7 @@ class Reading:
     """One signal at one moment.
 
     `reason` is a sentence without its full stop, `next_step` what somebody can do about it. Lag signals carry their
-    figures where they are known.
+    figures where they are known; `lag` is what the standby is behind at least.
     """
 
     signal: str
