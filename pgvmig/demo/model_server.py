@@ -1,209 +1,37 @@
-"""Local models behind an HTTP server that speaks the OpenAI embeddings API, one base path for each provider.
+"""The HTTP server for local models: in a thread for tests, as its own process for the demo.
 
-In a thread for tests, which may script what goes wrong; as its own process for the demo. Knows nothing of PostgreSQL.
+Speaks HTTP/1.1 on 127.0.0.1 and nothing else; what it answers is decided in `providers`.
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
-import re
+import json
+import os
+import select
 import socket
+import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, TypeAlias
+from typing import IO, Any
 
-import numpy as np
+from pgvmig.demo.faults import Fault, Faults
+from pgvmig.demo.models import LocalModel, load
+from pgvmig.demo.providers import ModelServer, Poison, Request, base_url
+from pgvmig.errors import ConfigError, PgvmigError
 
-from pgvmig.demo.embeddings_api import Answer, ApiError, EmbeddingsRequest, describe_model, unknown_model
-from pgvmig.demo.faults import Fault, Faults, tamper
-from pgvmig.demo.models import LocalModel, Vectors, unit
-from pgvmig.errors import UsageError
+__all__ = ["Fault", "ModelServer", "Request", "SpawnedServer", "serving", "spawned"]
 
-Poison: TypeAlias = re.Pattern[str] | Callable[[str], bool]
-
-_PROVIDER = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_URL = re.compile(r"/(?P<provider>[^/]+)/v1/(?P<endpoint>embeddings|models)(?:/(?P<model>.+))?")
-# Texts whose vectors are kept, for each model; the oldest go first.
-_MEMO = 50_000
-# While a batch is being embedded, a single query has to wait for no more texts than this.
-_SLICE = 16
-
-
-@dataclass(slots=True)
-class Request:
-    """A request for embeddings as it came in, and the status that it was answered with (None: not yet, or dropped)."""
-
-    provider: str
-    path: str
-    model: str
-    texts: tuple[str, ...]
-    dimensions: int | None
-    status: int | None = None
-
-
-class Provider:
-    """One model under one base path, with a memory of what it embedded. One text is embedded once, one at a time."""
-
-    def __init__(self, model: LocalModel) -> None:
-        self.model = model
-        self._embedding = threading.Lock()
-        self._counting = threading.Lock()
-        self._memo: dict[str, Vectors] = {}
-        self._counts = {"requests": 0, "texts": 0, "embedded": 0}
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Requests and texts answered, and texts that the model had to embed for them."""
-        with self._counting:
-            return dict(self._counts)
-
-    def vectors(self, texts: Sequence[str]) -> list[Vectors]:
-        """Return the vector of each text."""
-        found = self._remembered(texts)
-        missing = [text for text in dict.fromkeys(texts) if text not in found]
-        for start in range(0, len(missing), _SLICE):
-            found.update(self._embed(missing[start : start + _SLICE]))
-        self._count(requests=1, texts=len(texts), embedded=0)
-        return [found[text] for text in texts]
-
-    def _embed(self, texts: list[str]) -> dict[str, Vectors]:
-        with self._embedding:
-            # Somebody else may have embedded it while we waited.
-            known = self._remembered(texts)
-            missing = [text for text in texts if text not in known]
-            fresh = dict(zip(missing, self.model.embed(missing), strict=True)) if missing else {}
-            self._memo.update(fresh)
-            while len(self._memo) > _MEMO:
-                del self._memo[next(iter(self._memo))]
-        self._count(requests=0, texts=0, embedded=len(fresh))
-        return known | fresh
-
-    def _remembered(self, texts: Iterable[str]) -> dict[str, Vectors]:
-        return {text: vector for text in texts if (vector := self._memo.get(text)) is not None}
-
-    def _count(self, **more: int) -> None:
-        with self._counting:
-            for name, number in more.items():
-                self._counts[name] += number
-
-
-@dataclass
-class ModelServer:
-    """The server's models and what tests may set while it runs; `serving` starts one.
-
-    `key`: the bearer key that is asked for. `latency`: seconds that every request for embeddings takes at least.
-    `faults`: what goes wrong next. `poison`: a text for which a whole request is refused with 400. `on_request` is
-    called before each answer, in the request's own thread. `requests`: what came in, oldest first.
-    """
-
-    models: Mapping[str, LocalModel]
-    key: str | None = None
-    latency: float = 0.0
-    faults: Faults = field(default_factory=Faults)
-    poison: Poison | None = None
-    on_request: Callable[[Request], None] | None = None
-    record: bool = True
-    requests: list[Request] = field(default_factory=list)
-    port: int = 0
-
-    def __post_init__(self) -> None:
-        for provider in self.models:
-            if not _PROVIDER.fullmatch(provider):
-                raise UsageError(f"{provider!r} is not a provider's name", next_step="use a-z, 0-9, _ and -")
-        self._providers = {provider: Provider(model) for provider, model in self.models.items()}
-        self._stopping = threading.Event()
-
-    def base_url(self, provider: str) -> str:
-        """Return what a client takes as `base_url`."""
-        if provider not in self._providers:
-            raise UsageError(f"no provider {provider!r}", next_step=f"use one of {', '.join(self._providers)}")
-        return base_url(self.port, provider)
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Return requests, texts and embedded texts by provider."""
-        return {name: provider.counts for name, provider in self._providers.items()}
-
-    def answer(self, method: str, path: str, authorization: str | None, body: bytes) -> Answer | None:
-        """Return the answer to one HTTP request, or None to drop the connection."""
-        try:
-            return self._route(method, path, authorization, body)
-        except ApiError as error:
-            return Answer.of(error.status, error.body, error.headers)
-
-    def _route(self, method: str, path: str, authorization: str | None, body: bytes) -> Answer | None:
-        if (method, path) == ("GET", "/counts"):
-            return Answer.of(200, self.counts())
-        url = _URL.fullmatch(path)
-        if url is None or url["provider"] not in self._providers:
-            raise ApiError(404, f"Invalid URL ({method} {path})")
-        if self.key is not None and authorization != f"Bearer {self.key}":
-            raise ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
-        match method, url["endpoint"], url["model"]:
-            case "POST", "embeddings", None:
-                return self._embeddings(url["provider"], path, body)
-            case "GET", "models", name:
-                return self._models(self._providers[url["provider"]].model, name)
-        raise ApiError(405, f"Not allowed to {method} on {path}")
-
-    def _models(self, model: LocalModel, name: str | None) -> Answer:
-        if name is None:
-            return Answer.of(200, {"object": "list", "data": [describe_model(model)]})
-        if name != model.name:
-            raise unknown_model(name)
-        return Answer.of(200, describe_model(model))
-
-    def _embeddings(self, provider: str, path: str, body: bytes) -> Answer | None:
-        asked = EmbeddingsRequest.read(body)
-        request = Request(provider, path, asked.model, asked.texts, asked.dimensions)
-        if self.record:
-            self.requests.append(request)
-        if self.on_request:
-            self.on_request(request)
-        answer: Answer | None
-        try:
-            answer = self._embeddings_or_fault(provider, asked)
-        except ApiError as error:
-            answer = Answer.of(error.status, error.body, error.headers)
-        request.status = answer.status if answer else None
-        return answer
-
-    def _embeddings_or_fault(self, provider: str, asked: EmbeddingsRequest) -> Answer | None:
-        fault = self.faults.take(provider, asked.texts) or Fault(kind="latency")
-        self._stopping.wait(max(self.latency, fault.seconds))
-        if fault.kind == "drop":
-            return None
-        if fault.kind == "status":
-            raise ApiError(fault.status, fault.message or f"Scripted status {fault.status}.", headers=fault.headers)
-        if fault.kind == "garbage":
-            return Answer(200, b'{"object": "list", "data": [')
-        answer = self._vectors(provider, asked, fault)
-        return Answer(answer.status, answer.body, sent=len(answer.body) // 2) if fault.kind == "cut" else answer
-
-    def _vectors(self, provider: str, asked: EmbeddingsRequest, fault: Fault) -> Answer:
-        model = self._providers[provider].model
-        asked.check_model(model)
-        asked.check_texts()
-        self._check_poison(asked.texts)
-        vectors = self._providers[provider].vectors(asked.texts)
-        if asked.dimensions not in (None, model.dimensions):
-            vectors = list(unit(np.stack(vectors)[:, : asked.dimensions]))
-        return asked.render(tamper(fault, list(enumerate(vectors))))
-
-    def _check_poison(self, texts: Sequence[str]) -> None:
-        if self.poison is None:
-            return
-        is_poison = self.poison.search if isinstance(self.poison, re.Pattern) else self.poison
-        if any(is_poison(text) for text in texts):
-            raise ApiError(400, "Your input was rejected.", param="input", code="invalid_input")
-
-
-def base_url(port: int, provider: str) -> str:
-    """Return a provider's base URL on a port of this machine."""
-    return f"http://127.0.0.1:{port}/{provider}/v1"
+_START_SECONDS = 60
+# Where the process finds its key: the arguments of a process can be read by everybody.
+_KEY_VARIABLE = "PGVMIG_MODEL_SERVER_KEY"
 
 
 @contextmanager
@@ -213,11 +41,12 @@ def serving(
     faults: Iterable[Fault] = (),
     key: str | None = None,
     latency: float = 0.0,
+    poison: Poison | None = None,
     record: bool = True,
     port: int = 0,
 ) -> Iterator[ModelServer]:
     """Serve the models, by provider, from threads of this process until the block ends."""
-    model_server = ModelServer(models, key=key, latency=latency, faults=Faults(faults), record=record)
+    model_server = ModelServer(models, key, latency, Faults(faults), poison, record=record)
     http_server = _HttpServer(model_server, port)
     model_server.port = http_server.server_address[1]
     thread = threading.Thread(target=http_server.serve_forever, kwargs={"poll_interval": 0.05}, name="model-server")
@@ -225,10 +54,112 @@ def serving(
     try:
         yield model_server
     finally:
-        model_server._stopping.set()  # noqa: SLF001  # a fault's seconds end here
+        model_server.stop()
         http_server.shutdown()
         thread.join()
         http_server.server_close()
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnedServer:
+    """A model server in a process of its own: the same addresses, and no faults."""
+
+    port: int
+    pid: int
+
+    def base_url(self, provider: str) -> str:
+        """Return what a client takes as `base_url`."""
+        return base_url(self.port, provider)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return requests, texts and embedded texts by provider."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request("GET", "/counts")
+            counts: dict[str, dict[str, int]] = json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+        return counts
+
+
+@contextmanager
+def spawned(
+    models: Mapping[str, str], *, key: str | None = None, latency: float = 0.0, threads: int = 2
+) -> Iterator[SpawnedServer]:
+    """Serve the models, given by name and provider, from their own process until the block ends or this process does.
+
+    It has a session of its own: Ctrl-C reaches only us, and our cleanup still finds the models answering.
+    Raises ConfigError when a model cannot be loaded.
+    """
+    served = [f"--serve={provider}={model}" for provider, model in models.items()]
+    command = [sys.executable, "-m", __name__, *served, f"--latency={latency}", f"--threads={threads}"]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+            env=os.environ | ({_KEY_VARIABLE: key} if key is not None else {}),
+        )
+        with process:
+            try:
+                yield SpawnedServer(_port(process, log), process.pid)
+            finally:
+                process.kill()  # it holds nothing that is worth an orderly end
+
+
+def _port(process: subprocess.Popen[bytes], log: IO[bytes]) -> int:
+    """Return the port once the process answers on it."""
+    assert process.stdout is not None  # noqa: S101
+    ready, _, _ = select.select([process.stdout], [], [], _START_SECONDS)
+    said = json.loads((ready and process.stdout.readline()) or "{}")
+    if "port" in said:
+        return int(said["port"])
+    if "error" in said:
+        raise ConfigError(**said["error"])
+    log.seek(0)
+    last = log.read().decode(errors="replace").strip().rpartition("\n")[2]
+    raise ConfigError(f"the model server did not start: {last or f'nothing said for {_START_SECONDS} s'}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until standard input ends, which it does when whoever started us ends, however that happens."""
+    options = _parser().parse_args(arguments)
+    try:
+        models = {provider: load(model, options.threads) for provider, model in options.serve}
+        key = os.environ.pop(_KEY_VARIABLE, None)
+        with serving(models, key=key, latency=options.latency, record=False, port=options.port) as server:
+            print(json.dumps({"port": server.port}), flush=True)
+            sys.stdin.buffer.read()
+            os._exit(0)  # nobody is left to answer, so no request is waited for
+    except PgvmigError as error:
+        said = {"found": error.found, "hazard": error.hazard, "next_step": error.next_step}
+        print(json.dumps({"error": said}), flush=True)
+        return error.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m pgvmig.demo.model_server", description=main.__doc__)
+    parser.add_argument(
+        "--serve",
+        action="append",
+        required=True,
+        type=_provider_and_model,
+        metavar="PROVIDER=MODEL",
+        help="a model and the provider whose base path it gets; repeatable",
+    )
+    parser.add_argument("--port", type=int, default=0, help="0: a free one; printed as a line of JSON when ready")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds that every request takes at least")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each model")
+    return parser
+
+
+def _provider_and_model(given: str) -> tuple[str, str]:
+    provider, equals, model = given.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{given!r} is not PROVIDER=MODEL")
+    return provider, model
 
 
 class _HttpServer(ThreadingHTTPServer):
@@ -297,3 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer.body[: answer.sent])
         self.close_connection |= answer.sent is not None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -26,7 +26,7 @@ from pgvmig.errors import ConfigError
 Vectors: TypeAlias = npt.NDArray[np.float32]
 
 # Texts of one length are run together; more at once only costs memory.
-_BATCH = 16
+_BATCH = 8
 _HASH_NAME = re.compile(r"hash(?:-[a-z]\w*)?-(?P<dimensions>[1-9][0-9]{0,4})")
 
 
