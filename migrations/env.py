@@ -16,7 +16,7 @@ OPTIONS = {"target_metadata": None, "transaction_per_migration": True}
 
 def url() -> str:
     """Return the database's URL, for the psycopg driver."""
-    given = os.environ.get("PGVMIG_DSN") or os.environ.get("DATABASE_URL") or ""
+    given = config.attributes.get("url") or os.environ.get("PGVMIG_DSN") or os.environ.get("DATABASE_URL") or ""
     scheme, _, rest = given.partition("://")
     if scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
         raise SystemExit("Set DATABASE_URL to the database, such as postgresql://user@localhost/app")

@@ -9,8 +9,8 @@ depends_on = None
 
 CONTRACT = {
     "provider": "old",
-    "model": "wordllama-l2-supercat-256",
-    "model_version": "0.4",
+    "model": "wordllama",
+    "model_version": "l2_supercat_256",
     "dimensions": 256,
     "input": "body",
 }

@@ -10,7 +10,7 @@ depends_on = None
 CONTRACT = {
     "provider": "new",
     "model": "all-MiniLM-L6-v2",
-    "model_version": "int8-1.0",
+    "model_version": "onnx-int8-1.0",
     "dimensions": 384,
     "input": "body",
 }

@@ -27,7 +27,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|m|h)?")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, None: 1}
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[timedelta]):
     """A time span such as 90, 90s, 800ms, 5m or 1h, as a timedelta."""
 
     name = "duration"

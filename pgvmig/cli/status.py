@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -28,7 +29,7 @@ def command(target: str | None, no_count: bool, dsn: str | None, as_json: bool) 
     with output.connect(dsn) as conn:
         selected = versions.select(conn, target)
         found = status.collect(conn, selected, count=not no_count, max_stale_age=MAX_STALE_AGE)
-        found["standbys"] = standbys.status(conn)
+        found["standbys"] = [asdict(standby) for standby in standbys.all_standbys(conn)]
     for version in found["versions"]:
         version["next"] = status.next_step(version)
     if as_json:
@@ -100,10 +101,16 @@ def _show_standbys(found: dict[str, Any]) -> None:
         output.table(
             "Standbys",
             ("name", "state", "replay lag", "bytes behind"),
-            [(s["name"], s["state"], _seconds(s["replay_lag"]), s["lag_bytes"]) for s in found["standbys"]],
+            [(s["name"], _standing(s), _seconds(s["replay_lag"]), s["lag_bytes"]) for s in found["standbys"]],
         )
     elif not found["installation"]["no_standbys"]:
         output.say("No standby is declared. Next: pgvmig standby add NAME, or pgvmig standby none")
+
+
+def _standing(standby: dict[str, Any]) -> str:
+    if standby["pid"] is None:
+        return "declared, not connected"
+    return f"{standby['state']}" if standby["declared"] else f"{standby['state']}, not declared"
 
 
 def _seconds(span: timedelta | None) -> str | None:

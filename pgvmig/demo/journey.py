@@ -1,0 +1,238 @@
+"""The demo's main job: one whole migration on an embedded PostgreSQL with a standby, under live traffic.
+
+Everything is done as a user would do it: Alembic applies the revisions of migrations/ one after the other, the worker
+runs as a process of its own, again and again as cron would start it, and the application knows plain SQL only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+from openai import OpenAI
+
+from pgvmig.demo import corpus, judge, stage
+from pgvmig.demo.measured import Measured
+from pgvmig.demo.models import Vectors
+from pgvmig.demo.traffic import Application
+
+# Passages that the application's writer inserts, beside the corpus.
+SPARE = 100
+# How long the application runs on after each switch.
+AFTERWARDS = 4.0
+_BATCH = 64
+
+# What is being done, how much of it is done, and of how much where that is known.
+Report: TypeAlias = Callable[[str, int, int | None], None]
+# From when to when, on the monotonic clock.
+Span: TypeAlias = tuple[float, float]
+
+
+@dataclass(kw_only=True)
+class Steps:
+    """What the steps took and saw."""
+
+    rows: int = 0
+    backfill: Span = (0.0, 0.0)
+    ndcg: dict[str, float] = field(default_factory=dict)
+    cutover: Span = (0.0, 0.0)
+    rollback: Span = (0.0, 0.0)
+    again: Span = (0.0, 0.0)
+    scans: tuple[int, int] = (0, 0)
+
+
+class Journey:
+    """One migration from v1 to v2, back, forth, and the end of v1."""
+
+    def __init__(self, here: stage.Stage, subject: corpus.Corpus, spare: list[corpus.Passage], report: Report) -> None:
+        self.here = here
+        self.corpus = subject
+        self.report = report
+        self.steps = Steps()
+        self.texts = [query.text for query in subject.queries]
+        self.vectors = {
+            model: [_as_text(vector) for vector in self.embed(provider, model, self.texts)]
+            for provider, model in stage.MODELS.items()
+        }
+        self.application = Application(here.dsn, spare, subject.queries, self.vectors)
+
+    def embed(self, provider: str, model: str, texts: list[str]) -> Vectors:
+        """Return the demo's own vectors of texts, asked for without pgvmig."""
+        client = OpenAI(base_url=self.here.models.base_url(provider), api_key=stage.KEY)
+        answers = [
+            client.embeddings.create(model=model, input=texts[start : start + _BATCH]).data
+            for start in range(0, len(texts), _BATCH)
+        ]
+        return np.array([item.embedding for answer in answers for item in answer], dtype=np.float32)
+
+    def go(self) -> None:
+        """Apply the revisions one after the other, with the worker between them and the application throughout."""
+        self.here.upgrade("0002")
+        self._load()
+        self.here.pgvmig("standby", "add", stage.STANDBY)
+        with self.application.running(), self.here.lag_sampled():
+            self._first_model()
+            self._second_model()
+            self._there_and_back()
+            self.report("retiring v1", 0, None)
+            self.here.upgrade("0009")
+            self._pause("searching in v2 alone")
+        self._count_rows()
+
+    def _first_model(self) -> None:
+        self.here.upgrade("0003")
+        with self.here.cron():
+            self._wait_until_ready("v1", "backfilling v1")
+        self.here.upgrade("0004", "0005")
+        self.application.search()
+
+    def _second_model(self) -> None:
+        began = time.monotonic()
+        self.here.upgrade("0006")
+        with self.here.cron():
+            self._wait_until_ready("v2", "backfilling v2")
+        self.steps.backfill = (began, time.monotonic())
+        self.report("indexing v2", 0, None)
+        self.here.upgrade("0007")
+        for version, model in zip(("v1", "v2"), stage.MODELS.values(), strict=True):
+            self.steps.ndcg[version] = self._ndcg(version, model)
+
+    def _there_and_back(self) -> None:
+        with self.here.cron():
+            self.steps.cutover = self._timed(lambda: self.here.upgrade("0008"))
+            self._pause("searching in v2")
+            self.steps.rollback = self._timed(lambda: self.here.downgrade("-1"))
+            self._pause("rolled back, searching in v1")
+            self.steps.again = self._timed(lambda: self.here.upgrade("0008"))
+            self._pause("cut over again, searching in v2")
+        scans = self.here.rows(
+            "SELECT indexrelname, idx_scan FROM pg_stat_user_indexes WHERE indexrelname ~ '_hnsw$' ORDER BY 1"
+        )
+        self.steps.scans = (scans[0][1], scans[1][1])
+
+    def _load(self) -> None:
+        """Fill the table in the order of the passages' ids, as an application's import would."""
+        with self.here.connect() as conn, conn.cursor() as cursor:
+            with cursor.copy("COPY documents (title, body) FROM STDIN") as copy:
+                for passage in self.corpus.passages:
+                    copy.write_row((passage.title, passage.body))
+            cursor.execute("ANALYZE documents")
+
+    def _wait_until_ready(self, version: str, what: str) -> None:
+        """Follow the worker, which runs by itself, until it says that nothing is left."""
+        query = f"SELECT count(*), count(embedding_{version}) FROM documents"  # noqa: S608  # v1 or v2
+        state = "SELECT state FROM pgvmig.version WHERE version = %s"
+        while self.here.rows(state, [version])[0][0] in ("added", "backfilling"):
+            self.here.raise_for_cron()
+            total, done = self.here.rows(query)[0]
+            self.report(what, done, total)
+            time.sleep(0.2)
+
+    def _ndcg(self, version: str, model: str) -> float:
+        """Judge a version's own view, its index and the application's rows included."""
+        self.report(f"judging {version}", 0, None)
+        query = f"SELECT id FROM documents_{version} ORDER BY embedding <=> %s::vector LIMIT 10"  # noqa: S608
+        with self.here.connect() as conn:
+            run = {
+                question.id: [row[0] for row in conn.execute(query, [vector])]
+                for question, vector in zip(self.corpus.queries, self.vectors[model], strict=True)
+            }
+        return judge.judge(run, self.corpus.queries).ndcg_at_10
+
+    def _timed(self, step: Callable[[], None]) -> Span:
+        began = time.monotonic()
+        step()
+        return began, time.monotonic()
+
+    def _pause(self, what: str) -> None:
+        self.report(what, 0, None)
+        time.sleep(AFTERWARDS)
+        self.here.raise_for_cron()
+
+    def _count_rows(self) -> None:
+        self.steps.rows = self.here.rows("SELECT count(*) FROM documents")[0][0]
+
+    def measured(self, began: float) -> Measured:
+        """Return the figures. Compares every answer's vectors with the demo's own."""
+        self.report("comparing every answer with both models' own vectors", 0, None)
+        tally, steps = self.application.tally, self.steps
+        copies = {
+            model: lambda texts, provider=provider, model=model: self.embed(provider, model, texts)
+            for provider, model in stage.MODELS.items()
+        }
+        wrong = tally.witness.wrong(copies)
+        embedded, batches = self.here.rows(_RUNS, ["v2"])[0]
+        switches = (steps.cutover, steps.rollback, steps.again)
+        during = {id(search) for span in switches for search in tally.between(*span)}
+        seconds = steps.backfill[1] - steps.backfill[0]
+        return Measured(
+            rows=steps.rows,
+            rows_embedded=embedded,
+            batches=batches,
+            backfill_seconds=seconds,
+            rows_per_second=embedded / seconds,
+            peak_replication_lag_seconds=self.here.lag.seconds,
+            peak_replication_lag_bytes=self.here.lag.bytes,
+            ndcg_at_10_old=steps.ndcg["v1"],
+            ndcg_at_10_new=steps.ndcg["v2"],
+            writes=tally.writes,
+            searches_answered=tally.answered,
+            searches_failed=len(tally.errors),
+            searches_wrong_space=wrong,
+            errors=tally.errors[:5],
+            index_scans_old=steps.scans[0],
+            index_scans_new=steps.scans[1],
+            missing_at_cutover=self.here.rows(_MISSING)[0][0],
+            longest_search_during_swap_seconds=_longest(s for s in tally.searches if id(s) in during),
+            longest_search_otherwise_seconds=_longest(s for s in tally.searches if id(s) not in during),
+            cutover_seconds=steps.cutover[1] - steps.cutover[0],
+            rollback_seconds=steps.rollback[1] - steps.rollback[0],
+            total_seconds=time.monotonic() - began,
+        )
+
+
+_RUNS = """
+SELECT coalesce(sum(rows_written), 0)::bigint, coalesce(sum(batches), 0)::bigint
+FROM pgvmig.backfill_run JOIN pgvmig.version USING (version_id) WHERE version = %s
+"""
+_MISSING = """
+SELECT (detail ->> 'missing')::bigint FROM pgvmig.event
+WHERE verb = 'cut over' AND version = 'v2' AND to_state = 'active' ORDER BY event_id LIMIT 1
+"""
+
+
+def run(rows: int, report: Report) -> Measured:
+    """Run the demo and return what it measured. Servers and processes are stopped, whatever happens.
+
+    Raises UsageError when the corpus has not so many rows, ConfigError without the demo's packages.
+    """
+    began = time.monotonic()
+    report("building the corpus", 0, None)
+    subject, spare = _split(corpus.build(rows + SPARE), rows)
+    with ExitStack() as stack:
+        report("starting PostgreSQL, a standby and the models", 0, None)
+        journey = Journey(stage.enter(stack), subject, spare, report)
+        journey.go()
+        return journey.measured(began)
+
+
+def _split(whole: corpus.Corpus, rows: int) -> tuple[corpus.Corpus, list[corpus.Passage]]:
+    """Return the first `rows` passages with the queries that they answer, and the other passages."""
+    queries = [
+        replace(query, relevant={number: grade for number, grade in query.relevant.items() if number <= rows})
+        for query in whole.queries
+    ]
+    subject = corpus.Corpus(whole.passages[:rows], tuple(query for query in queries if query.relevant))
+    return subject, list(whole.passages[rows:])
+
+
+def _as_text(vector: Any) -> str:
+    return "[" + ",".join(map(str, vector.tolist())) + "]"
+
+
+def _longest(searches: Any) -> float:
+    return max((search.seconds for search in searches), default=0.0)
