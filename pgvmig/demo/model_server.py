@@ -1,4 +1,4 @@
-"""The HTTP server for local models: in a thread for tests, as its own process for the demo.
+"""The HTTP server for local models: in threads of the tests, or a program of its own (`model_process` starts it).
 
 Speaks HTTP/1.1 on 127.0.0.1 and nothing else; what it answers is decided in `providers`.
 """
@@ -9,29 +9,23 @@ import argparse
 import itertools
 import json
 import os
-import select
 import socket
-import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import IO, Any
+from typing import Any
 
 from pgvmig.demo.faults import Fault, Faults
 from pgvmig.demo.models import LocalModel, load
-from pgvmig.demo.providers import ModelServer, Poison, Request, base_url
-from pgvmig.errors import ConfigError, PgvmigError
+from pgvmig.demo.providers import ModelServer, Poison, Request
+from pgvmig.errors import PgvmigError
 
-__all__ = ["Fault", "ModelServer", "Request", "SpawnedServer", "serving", "spawned"]
+__all__ = ["Fault", "Faults", "ModelServer", "Request", "serving"]
 
-_START_SECONDS = 60
 # Where the process finds its key: the arguments of a process can be read by everybody.
-_KEY_VARIABLE = "PGVMIG_MODEL_SERVER_KEY"
+KEY_VARIABLE = "PGVMIG_MODEL_SERVER_KEY"
 
 
 @contextmanager
@@ -60,75 +54,12 @@ def serving(
         http_server.server_close()
 
 
-@dataclass(frozen=True, slots=True)
-class SpawnedServer:
-    """A model server in a process of its own: the same addresses, and no faults."""
-
-    port: int
-    pid: int
-
-    def base_url(self, provider: str) -> str:
-        """Return what a client takes as `base_url`."""
-        return base_url(self.port, provider)
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Return requests, texts and embedded texts by provider."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
-        try:
-            connection.request("GET", "/counts")
-            counts: dict[str, dict[str, int]] = json.loads(connection.getresponse().read())
-        finally:
-            connection.close()
-        return counts
-
-
-@contextmanager
-def spawned(
-    models: Mapping[str, str], *, key: str | None = None, latency: float = 0.0, threads: int = 2
-) -> Iterator[SpawnedServer]:
-    """Serve the models, given by name and provider, from their own process until the block ends or this process does.
-
-    It has a session of its own: Ctrl-C reaches only us, and our cleanup still finds the models answering.
-    Raises ConfigError when a model cannot be loaded.
-    """
-    served = [f"--serve={provider}={model}" for provider, model in models.items()]
-    command = [sys.executable, "-m", __name__, *served, f"--latency={latency}", f"--threads={threads}"]
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            start_new_session=True,
-            env=os.environ | ({_KEY_VARIABLE: key} if key is not None else {}),
-        )
-        with process:
-            try:
-                yield SpawnedServer(_port(process, log), process.pid)
-            finally:
-                process.kill()  # it holds nothing that is worth an orderly end
-
-
-def _port(process: subprocess.Popen[bytes], log: IO[bytes]) -> int:
-    """Return the port once the process answers on it."""
-    assert process.stdout is not None  # noqa: S101
-    ready, _, _ = select.select([process.stdout], [], [], _START_SECONDS)
-    said = json.loads((ready and process.stdout.readline()) or "{}")
-    if "port" in said:
-        return int(said["port"])
-    if "error" in said:
-        raise ConfigError(**said["error"])
-    log.seek(0)
-    last = log.read().decode(errors="replace").strip().rpartition("\n")[2]
-    raise ConfigError(f"the model server did not start: {last or f'nothing said for {_START_SECONDS} s'}")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until standard input ends, which it does when whoever started us ends, however that happens."""
     options = _parser().parse_args(arguments)
     try:
         models = {provider: load(model, options.threads) for provider, model in options.serve}
-        key = os.environ.pop(_KEY_VARIABLE, None)
+        key = os.environ.pop(KEY_VARIABLE, None)
         with serving(models, key=key, latency=options.latency, record=False, port=options.port) as server:
             print(json.dumps({"port": server.port}), flush=True)
             sys.stdin.buffer.read()
