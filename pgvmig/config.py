@@ -174,14 +174,18 @@ def _libpq(text: str, source: str) -> str:
     from psycopg.conninfo import conninfo_to_dict
 
     try:
-        conninfo_to_dict(text)
+        port = str(conninfo_to_dict(text).get("port", ""))
+        # Of user:pass/word@host libpq makes a host, a port and a database, and complains of the port when it connects.
+        readable = re.fullmatch(r"[\d,]*", port) is not None
     except psycopg.Error:
+        readable = False
+    if not readable:
         # Not even as the cause: libpq quotes the part that it stumbled over, which may be the password.
         raise ConfigError(
             f"{source} is not a connection string that libpq reads",
             next_step="write postgresql://user@host:5432/database or 'host=… dbname=…'; in a URL @ : / ? of a password "
             "are %40 %3A %2F %3F, and parameters after ? are libpq's",
-        ) from None
+        )
     return text
 
 
