@@ -1,17 +1,22 @@
 -- Run one DDL statement under a short lock_timeout, again and again with a random pause in between: a lock that waits
 -- makes everybody behind it wait as well. Kills nobody; raises lock_not_available when the attempts are used up.
--- Names in the statement are read with the caller's search_path.
+-- Names in the statement are read with the caller's search_path: a default is evaluated there.
 CREATE OR REPLACE FUNCTION pgvmig.execute_patiently(
-    statement text, lock_timeout interval DEFAULT '200 ms', attempts integer DEFAULT 50
+    statement text, lock_timeout interval DEFAULT '200 ms', attempts integer DEFAULT 50,
+    path text DEFAULT pg_catalog.current_setting('search_path')
 ) RETURNS void
 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    milliseconds text := (extract(epoch FROM execute_patiently.lock_timeout) * 1000)::integer::text;
+    before text := current_setting('lock_timeout');
 BEGIN
     FOR attempt IN 1..attempts LOOP
         BEGIN
-            PERFORM set_config('lock_timeout', (extract(epoch FROM execute_patiently.lock_timeout) * 1000)::integer::text, true);
+            PERFORM set_config('lock_timeout', milliseconds, true), set_config('search_path', path, true);
             EXECUTE statement;
-            PERFORM set_config('lock_timeout', '0', true);
+            PERFORM pg_catalog.set_config('lock_timeout', before, true);
             RETURN;
         EXCEPTION WHEN lock_not_available THEN
             IF attempt = attempts THEN
@@ -82,7 +87,7 @@ DECLARE
     options text;
 BEGIN
     SELECT x.* INTO STRICT s FROM pgvmig.slot x WHERE x.relation = v.relation AND x.slot = v.slot FOR UPDATE;
-    IF s.current_view IS NULL THEN
+    IF NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = s.current_view) THEN  -- the first swap, or somebody dropped it
         SELECT format('%I.%I', n.nspname, pgvmig.fit(c.relname
                       || CASE WHEN v.slot = 'embedding' THEN '' ELSE '_' || v.slot END || '_current'))
         INTO name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = v.relation;
@@ -231,7 +236,8 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    view regclass := (SELECT s.current_view FROM pgvmig.slot s WHERE s.relation = v.relation AND s.slot = v.slot);
+    view regclass := (SELECT c.oid FROM pgvmig.slot s JOIN pg_class c ON c.oid = s.current_view
+                      WHERE s.relation = v.relation AND s.slot = v.slot);
 BEGIN
     UPDATE pgvmig.slot s SET current_view = NULL WHERE s.relation = v.relation AND s.slot = v.slot;
     DELETE FROM pgvmig.route r WHERE r.relation = v.relation AND r.slot = v.slot;

@@ -4,31 +4,34 @@ CREATE OR REPLACE FUNCTION pgvmig.active_space(relation regclass, slot text DEFA
 RETURNS TABLE (version text, view regclass, provider text, model text, model_version text, dimensions integer,
                metric text, query_prefix text, fingerprint text, search jsonb)
 LANGUAGE sql STABLE PARALLEL SAFE
-AS $$
+BEGIN ATOMIC
     SELECT v.version, v.view, c.definition ->> 'provider', c.definition ->> 'model', c.definition ->> 'model_version',
            (c.definition ->> 'dimensions')::integer, c.definition ->> 'metric', c.definition ->> 'query_prefix',
            v.fingerprint, v.search
     FROM pgvmig.version v JOIN pgvmig.contract c ON c.fingerprint = v.fingerprint
-    WHERE v.relation = $1 AND v.slot = $2 AND v.state = 'active'
-$$;
+    WHERE v.relation = $1 AND v.slot = $2 AND v.state = 'active';
+END;
 
 -- Which version serves this key. All traffic goes to the active version.
 CREATE OR REPLACE FUNCTION pgvmig.route(relation regclass, key text, slot text DEFAULT 'embedding') RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
-AS $$
+BEGIN ATOMIC
     SELECT v.version FROM pgvmig.route r JOIN pgvmig.version v ON v.version_id = r.version_id
-    WHERE r.relation = $1 AND r.slot = $3 AND r.percent = 100
-$$;
+    WHERE r.relation = $1 AND r.slot = $3 AND r.percent = 100;
+END;
 
 -- A guard that is not quiet: true, or SQLSTATE PV001 when the current view shows another version. It asks the view
--- itself: under REPEATABLE READ our tables still say what they said before a swap, the view is already the new one.
+-- itself, by name: under REPEATABLE READ our tables still say what they said before a swap, the view is the new one.
+-- A view without rows is right for every version: there is nothing to rank.
 CREATE OR REPLACE FUNCTION pgvmig.require_space(relation regclass, version text, slot text DEFAULT 'embedding')
 RETURNS boolean
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    current_view regclass := (SELECT s.current_view FROM pgvmig.slot s WHERE s.relation = $1 AND s.slot = $3);
+    current_view text := (SELECT format('%I.%I', n.nspname, c.relname)
+                          FROM pgvmig.slot s JOIN pg_class c ON c.oid = s.current_view
+                          JOIN pg_namespace n ON n.oid = c.relnamespace WHERE s.relation = $1 AND s.slot = $3);
     shown text;
 BEGIN
     IF current_view IS NULL THEN
@@ -36,7 +39,7 @@ BEGIN
             USING ERRCODE = 'PV001', HINT = 'pgvmig status';
     END IF;
     EXECUTE format('SELECT w.%I FROM %s AS w LIMIT 1', pgvmig.fit($3 || '_space'), current_view) INTO shown;
-    IF shown <> $2 THEN
+    IF shown IS NOT NULL AND shown IS DISTINCT FROM $2 THEN
         RAISE EXCEPTION '% shows %, not %', current_view, shown, $2
             USING ERRCODE = 'PV001',
                   DETAIL = 'Vectors of two models are not comparable: the query would be ranked, and wrongly.',

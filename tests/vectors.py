@@ -1,0 +1,50 @@
+"""Vectors written with plain SQL, and switches without gates: for tests of what is read, not of how it got there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from pgvmig.catalog.versions import Version
+
+
+def literal(vector: Sequence[float]) -> str:
+    """Return the vector as pgvector reads it."""
+    return "[" + ",".join(repr(float(component)) for component in vector) + "]"
+
+
+def write(connection: psycopg.Connection[Any], version: Version, vectors: Mapping[Any, Sequence[float]]) -> None:
+    """Write vectors by key (of one column), with the provenance that they must have."""
+    statement = sql.SQL(
+        "UPDATE {table} AS d SET {vector} = %s, {version_id} = %s, {embedded_at} = now(), "
+        "{source_hash} = pgvmig.source_hash({input}(d)) WHERE {key} = %s"
+    ).format(
+        table=sql.Identifier(version.table_schema, version.table_name),
+        vector=sql.Identifier(version.vector_column),
+        version_id=sql.Identifier(version.version_id_column),
+        source_hash=sql.Identifier(version.source_hash_column),
+        embedded_at=sql.Identifier(version.embedded_at_column),
+        input=sql.Identifier("pgvmig", version.object("input")),
+        key=sql.Identifier(version.key_columns[0]),
+    )
+    with connection.cursor() as cursor:
+        cursor.executemany(statement, [(literal(vector), version.version_id, key) for key, vector in vectors.items()])
+
+
+def cut_over(connection: psycopg.Connection[Any], version: Version) -> None:
+    """Make the version the active one, whatever the gates say."""
+    connection.execute(
+        "SELECT pgvmig.cut_over(%s::oid, %s, %s, skip => '{coverage,failed,index}', reason => 'a test')",
+        (version.relation, version.version, version.slot),
+    )
+
+
+def roll_back(connection: psycopg.Connection[Any], version: Version) -> None:
+    """Leave the version for the one before it, whatever the gates say."""
+    connection.execute(
+        "SELECT pgvmig.roll_back(%s::oid, %s, %s, skip => '{coverage,failed,index}', reason => 'a test')",
+        (version.relation, version.version, version.slot),
+    )
