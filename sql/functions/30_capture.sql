@@ -9,18 +9,19 @@ RETURN sha256(convert_to(input, 'UTF8'));
 -- takes immutable expressions only, and a temporary view records the columns it depends on.
 CREATE OR REPLACE FUNCTION pgvmig.check_input(relation regclass, expression text) RETURNS text[]
 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     table_name text := (SELECT c.relname FROM pg_catalog.pg_class c WHERE c.oid = relation);
     table_schema text := (SELECT n.nspname FROM pg_catalog.pg_class c
                           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation);
-    path text := current_setting('search_path');
     columns_read text[];
     culprits text;
     complaint text;
     probe refcursor;
 BEGIN
-    -- Expressions are read with the table's own schema in view and nothing else of the caller's.
+    -- Expressions are read with the table's own schema in view and nothing of the caller's; the function's SET clause
+    -- ends this with the function.
     PERFORM set_config('search_path', format('pg_catalog, %I, pg_temp', table_schema), true);
     BEGIN
         -- A cursor takes one SELECT and nothing else: an expression that smuggles in a second statement ends here.
@@ -63,7 +64,6 @@ BEGIN
         RAISE EXCEPTION 'the input of % reads no column: %', pgvmig.label(relation, 'embedding'), expression
             USING ERRCODE = 'PV006', HINT = 'name the columns whose text should be embedded';
     END IF;
-    PERFORM set_config('search_path', path, true);
     RETURN columns_read;
 END
 $$;
@@ -86,6 +86,7 @@ $$;
 -- columns PostgreSQL tracks (a renamed column must not break the application's writes), and the triggers.
 CREATE OR REPLACE FUNCTION pgvmig.create_capture(version_id integer) RETURNS void
 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v pgvmig.version;
@@ -123,17 +124,19 @@ BEGIN
 END
 $$;
 
+-- The version's own functions. Their bodies are in standard SQL where they name the table's columns: PostgreSQL parses
+-- those here and follows a rename.
 CREATE OR REPLACE FUNCTION pgvmig.create_capture_functions(
     v pgvmig.version, s pgvmig.slot, expression text, columns_read text[]
 ) RETURNS void
 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     base text := v.object_name;
     table_name text := (SELECT c.relname FROM pg_catalog.pg_class c WHERE c.oid = v.relation);
     table_schema text := (SELECT n.nspname FROM pg_catalog.pg_class c
                           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = v.relation);
-    path text := current_setting('search_path');
     stale text := format('pgvmig.%I', pgvmig.fit(base || '_stale'));
     outcome text := format('pgvmig.%I', pgvmig.fit(base || '_outcome'));
     fields text := (SELECT string_agg(format('($1).%I', c), ', ') FROM unnest(columns_read) AS c);
@@ -151,7 +154,6 @@ BEGIN
         'CREATE FUNCTION pgvmig.%I(%s) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE '
         'BEGIN ATOMIC SELECT coalesce((%s)::text, '''') FROM (SELECT %s) AS %I; END',
         pgvmig.fit(base || '_input'), v.relation, expression, fields, table_name);
-    PERFORM set_config('search_path', path, true);
     EXECUTE format(
         'CREATE FUNCTION pgvmig.%I(%s) RETURNS void LANGUAGE sql BEGIN ATOMIC '
         'INSERT INTO %s (%s) VALUES (%s); '
@@ -173,8 +175,9 @@ BEGIN
                '    IF TG_ARGV[0] IN (''mark'', ''move'') THEN\n        PERFORM pgvmig.%I(NEW);\n    END IF;\n'
                '    RETURN NULL;\nEND\n',
                stale, outcome, pgvmig.fit(base || '_forget'), pgvmig.fit(base || '_mark')));
-    EXECUTE format('REVOKE ALL ON FUNCTION pgvmig.%I, pgvmig.%I FROM PUBLIC',
-                   pgvmig.fit(base || '_mark'), pgvmig.fit(base || '_forget'));
+    -- A trigger fires without this right; with it anybody could put ours on a table of his own and empty the queue.
+    EXECUTE format('REVOKE ALL ON FUNCTION pgvmig.%I, pgvmig.%I, pgvmig.%I FROM PUBLIC',
+                   pgvmig.fit(base || '_mark'), pgvmig.fit(base || '_forget'), pgvmig.fit(base || '_capture'));
     IF v.adopted THEN
         PERFORM pgvmig.create_provenance_function(v, columns_read);
     END IF;
@@ -206,6 +209,7 @@ BEGIN
                     THEN format('pgvmig.source_hash(pgvmig.%I(NEW))', pgvmig.fit(v.object_name || '_input'))
                     ELSE 'NULL::bytea' END,
                v.embedded_at_column));
+    EXECUTE format('REVOKE ALL ON FUNCTION pgvmig.%I FROM PUBLIC', pgvmig.fit(v.object_name || '_provenance'));
 END
 $$;
 

@@ -64,6 +64,7 @@ CREATE OR REPLACE FUNCTION pgvmig.add_version(
     layout text DEFAULT 'column', adopted boolean DEFAULT false, writer text DEFAULT 'worker'
 ) RETURNS integer
 LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     mark text := encode(sha256(convert_to(contract, 'UTF8')), 'hex');

@@ -19,14 +19,13 @@ BEGIN
 END
 $$;
 
--- An interrupted CREATE INDEX CONCURRENTLY leaves an invalid index, on which IF NOT EXISTS succeeds. The name is read
--- with the caller's search_path, as CREATE INDEX read it.
-CREATE OR REPLACE FUNCTION pgvmig.require_valid_index(index text) RETURNS void
+-- An interrupted CREATE INDEX CONCURRENTLY leaves an invalid index, on which IF NOT EXISTS succeeds.
+CREATE OR REPLACE FUNCTION pgvmig.require_valid_index(index regclass) RETURNS void
 LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF NOT coalesce((SELECT i.indisvalid AND i.indisready FROM pg_catalog.pg_index i
-                     WHERE i.indexrelid = pg_catalog.to_regclass($1)), false) THEN
+    IF NOT EXISTS (SELECT FROM pg_index i WHERE i.indexrelid = $1 AND i.indisvalid AND i.indisready) THEN
         RAISE EXCEPTION 'index % is not valid: an earlier build was interrupted', $1
             USING ERRCODE = 'PV002', HINT = format('DROP INDEX CONCURRENTLY %s; then run this again', $1);
     END IF;
