@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -17,6 +18,8 @@ from pgvmig.errors import ContractError
 METRICS = ("cosine", "l2", "inner_product", "l1")
 VECTOR_TYPES = ("vector", "halfvec")
 TOO_LONG = ("error", "truncate")
+
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 MAX_DIMENSIONS = 16_000
 # HNSW and IVFFlat take no more; pgvector refuses at CREATE INDEX, which is after the API bill.
@@ -152,8 +155,11 @@ def _check_types(contract: Contract) -> None:
                 f"{field.name} is {value!r}, a {type(value).__name__}",
                 next_step=f"give {field.name} its type",
             )
-        if isinstance(value, str) and "\0" in value:
-            raise ContractError(f"{field.name} holds a NUL character", hazard="PostgreSQL's text cannot store it")
+        if isinstance(value, str) and _NO_TEXT.search(value):
+            raise ContractError(
+                f"{field.name} holds a character that is no text (NUL or half of a surrogate pair)",
+                hazard="PostgreSQL's text cannot store it",
+            )
 
 
 def _check_versions(contract: Contract) -> None:
