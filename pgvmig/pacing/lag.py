@@ -1,6 +1,6 @@
 """Replication lag: how far behind the standbys are, from what was read of them. Pure, the clock is given.
 
-No single figure is safe (docs/pacing.md): `replay_lag` is NULL for a standby that caught up and for a frozen one, and
+No single figure is safe: `replay_lag` is NULL for a standby that caught up and for a frozen one, and
 keeps reading milliseconds while replay is paused. The difference of LSNs is right at once, but it is not a time. So
 the time comes from our own samples of where WAL was when, and anything that is not known stops the worker.
 """

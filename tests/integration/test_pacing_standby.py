@@ -149,8 +149,7 @@ def test_an_idle_primary_is_never_stopped(connection, pacer):
     pacer.wait(never)
     for background in ("CHECKPOINT", "SELECT pg_switch_wal()", "SELECT pg_log_standby_snapshot()"):
         time.sleep(1.2 * MAX_LAG.total_seconds())  # long enough for our samples to be older than the limit
-        if not background.endswith("snapshot()") or connection.info.server_version >= 160_000:
-            connection.execute(background)
+        connection.execute(background)
         first = pacer.check()
         assert first.state in {OK, UNKNOWN}, first.reason
         assert pacer.wait(never).state is OK
@@ -242,7 +241,7 @@ def test_apply_delay_under_small_steady_writes(connection, standby, pacer):
 def test_a_frozen_standby(connection, replicated_database, pacer):
     assert pacer.wait(never).may_write
     with frozen(replicated_database.standby.pid):
-        assert pacer.check().state is OK  # it has everything so far
+        assert pacer.check().state is not STOP  # it has everything so far
         connection.execute("INSERT INTO load VALUES (1)")
         verdicts = check_until(pacer, is_stop)
         assert OK not in {verdict.state for verdict in verdicts if verdict.lag > MAX_LAG}
@@ -314,8 +313,8 @@ def test_a_copier_of_wal_is_no_standby(connection, replicated_database, tmp_path
 
 def test_two_connections_of_one_name(connection, replicated_database, pacer, tmp_path):
     with receiving(replicated_database.primary, tmp_path, "standby1"):
-        verdicts = check_until(pacer, lambda verdict: "," in verdict.reason)
-        assert verdicts[-1].reason.startswith("standby1 has not reported a replay position (state ")
+        verdicts = check_until(pacer, lambda verdict: "not reported" in verdict.reason)
+        assert verdicts[-1].state is UNKNOWN
         assert len(verdicts[-1].readings) == 1
     check_until(pacer, lambda verdict: verdict.may_write)
 

@@ -9,6 +9,8 @@ from psycopg.rows import dict_row
 
 from pgvmig.catalog import standbys
 from pgvmig.errors import ConfigError, ConflictError, NotFoundError, SchemaVersionError, UsageError
+from pgvmig.pacing.pacer import Pacer
+from pgvmig.pacing.signals import SignalState
 
 pytestmark = pytest.mark.majors(18, 16)
 
@@ -163,3 +165,12 @@ def test_without_the_control_schema(database):
     for verb in (standbys.all_standbys, standbys.is_none, standbys.none, lambda c: standbys.add(c, "s1")):
         with pytest.raises(SchemaVersionError, match="pgvmig init"):
             verb(connection)
+
+
+def test_with_none_declared_the_worker_may_write(database, connection):
+    with Pacer.open(database.dsn) as pacer:
+        assert pacer.check().reason == "no standby is declared and none was declared absent"
+        standbys.none(connection)
+        found = pacer.wait(lambda: False)
+    assert (found.state, found.may_write) == (SignalState.NOT_APPLICABLE, True)
+    assert (pacer.peak_lag, pacer.peak_lag_bytes) == (None, None)
