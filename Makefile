@@ -7,7 +7,7 @@ ROWS ?= 1500
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lock clean
+.PHONY: help setup demo test lint docs lock clean
 
 help: ## what each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ lint: setup ## ruff, mypy --strict, import contracts
 
 test: lint ## lint, then every test
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+
+docs: setup ## write docs/cli.md again from the commands
+	$(BIN)/python -m pgvmig.cli.reference > docs/cli.md
 
 lock: setup ## write the lock file again from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv

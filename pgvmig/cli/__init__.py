@@ -25,7 +25,8 @@ COMMANDS = {
     "demo": "One whole migration on an embedded PostgreSQL, under live traffic",
 }
 
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+HELP_OPTIONS = ["-h", "--help"]
+WIDTH = 100
 
 
 class LazyGroup(click.Group):
@@ -48,7 +49,7 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=LazyGroup, context_settings=CONTEXT)
+@click.group(cls=LazyGroup, context_settings={"help_option_names": HELP_OPTIONS, "max_content_width": WIDTH})
 @click.version_option(__version__, prog_name="pgvmig")
 def cli() -> None:
     """Change embedding models in PostgreSQL/pgvector as a schema migration.

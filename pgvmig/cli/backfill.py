@@ -1,0 +1,158 @@
+"""`pgvmig backfill`."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+import click
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from pgvmig import config
+from pgvmig.cli import output
+from pgvmig.errors import ConfigError
+
+_WORK_LEFT = {"time", "signal", "locked"}
+
+
+@click.command("backfill")
+@click.argument("target", required=False)
+@click.argument("version", required=False)
+@click.option("--max-time", type=output.DURATION, help="End after this long, such as 290s; the next run goes on.")
+@click.option("--batch-size", type=click.IntRange(1, 10_000), default=64, show_default=True, help="Rows a transaction.")
+@click.option("--follow", is_flag=True, help="Stay, and embed new and changed rows within a second.")
+@click.option(
+    "--max-lag",
+    type=output.DURATION,
+    default="1.5s",
+    show_default=True,
+    help="Write nothing while a declared standby is further behind than this.",
+)
+@click.option(
+    "--lease",
+    type=output.DURATION,
+    default="60s",
+    show_default=True,
+    help="How long a killed worker's rows stay reserved for it.",
+)
+@output.options
+def command(
+    target: str | None,
+    version: str | None,
+    max_time: timedelta | None,
+    batch_size: int,
+    follow: bool,
+    max_lag: timedelta,
+    lease: timedelta,
+    dsn: str | None,
+    as_json: bool,
+) -> int:
+    """Embed rows that have no vector of their present text: history and stale rows alike.
+
+    Works on VERSION of TARGET, on every version of TARGET, or on all that the worker writes. Start several at once if
+    you like: they share the work by leases. Stopped or killed at any moment, nothing finished is lost or repeated.
+
+    Exit codes: 0 nothing left, 3 work left (--max-time, SIGTERM, rows locked by others), 4 a standby is behind, or
+    its lag cannot be known.
+
+    \b
+    JSON: {"why": "done", "seconds": 12.3, "waited": 0.0, "peak_lag": 0.02, "peak_lag_bytes": 8192,
+           "versions": {"documents v2": {"written": 1500, "empty": 0, "failed": 0, "batches": 24, ...}}}
+    """
+    run, options = _worker()
+    with _progress(shown=not as_json) as report, _stopping() as stop:
+        result = run(
+            options(
+                dsn=config.dsn(dsn),
+                target=target,
+                version=version,
+                max_time=max_time.total_seconds() if max_time else None,
+                batch_size=batch_size,
+                follow=follow,
+                max_lag=max_lag,
+                lease=lease.total_seconds(),
+                report=report,
+                stop=stop,
+            )
+        )
+    if as_json:
+        output.print_json(asdict(result))
+    else:
+        _show(result)
+    return output.WORK_LEFT if result.why in _WORK_LEFT else 0
+
+
+def _worker() -> tuple[Callable[[Any], Any], Callable[..., Any]]:
+    """Return the worker, which needs more than the core install has."""
+    try:
+        from pgvmig.backfill.options import Options
+        from pgvmig.backfill.worker import run
+    except ImportError as error:
+        raise ConfigError(
+            f"{error.name or error} is not installed",
+            hazard="What reviews and applies migrations needs no provider's client; what embeds does",
+            next_step="pip install 'pgvmig[worker]'",
+        ) from error
+    return run, Options
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[threading.Event]:
+    """Turn SIGTERM and Ctrl-C into an orderly end; a second Ctrl-C ends at once."""
+    stop = threading.Event()
+
+    def end(number: int, _frame: Any) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _progress(*, shown: bool) -> Iterator[Callable[[Any], None]]:
+    """Show a bar for each version: how far the walk over its table is, and what was done on the way."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.fields[said]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, disable=not shown) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def report(at: Any) -> None:
+            name = at.version.name
+            if name not in tasks:
+                tasks[name] = progress.add_task(name, total=None, said="")
+            said = f"{at.counters.written:,} rows" + (f", waits: {at.waiting}" if at.waiting else "")
+            position = at.position
+            progress.update(tasks[name], completed=position.next_block, total=position.end_block or None, said=said)
+
+        yield report
+
+
+def _show(result: Any) -> None:
+    rows = [(name, c.written, c.empty, c.failed, c.outrun, c.batches) for name, c in sorted(result.versions.items())]
+    if rows:
+        output.table("Embedded", ("version", "written", "empty", "failed", "outrun", "batches"), rows)
+    said = {
+        "done": "Nothing is left.",
+        "time": "Time is up, work is left. Next: pgvmig backfill",
+        "signal": "Stopped, work may be left. Next: pgvmig backfill",
+        "locked": "Only rows are left that other transactions hold. Next: pgvmig backfill",
+    }
+    output.say(f"{said[result.why]} ({result.seconds:.1f} s, of which {result.waited.total_seconds():.1f} s waiting)")
+    if any(c.failed for c in result.versions.values()):
+        output.say("Next: pgvmig failed list")

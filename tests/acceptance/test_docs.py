@@ -1,0 +1,167 @@
+"""README and docs say what is true: every block runs as it stands there."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from pgvmig.cli import COMMANDS, reference
+from pgvmig.demo.model_server import serving
+from pgvmig.demo.models import HashModel
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass
+class Reader:
+    """Somebody who does what a page says, in a folder and a database of their own."""
+
+    folder: Path
+    dsn: str
+    environment: dict[str, str]
+
+    def follow(self, page: Path) -> int:
+        """Carry out every block of the page, in order, and return how many there were."""
+        blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
+        for kind, text in blocks:
+            if kind != "text":
+                getattr(self, kind)(text)
+        return len(blocks)
+
+    def sql(self, text: str) -> None:
+        with psycopg.connect(self.dsn, autocommit=True) as conn:
+            conn.execute(text)
+
+    def ini(self, text: str) -> None:
+        self.save(text)
+
+    def toml(self, text: str) -> None:
+        # the page's port is the reader's own server's
+        self.save(text.replace("http://localhost:8080/v1", self.environment["LOCAL_BASE_URL"]))
+
+    def python(self, text: str) -> None:
+        if text.startswith("# ") and text.split("\n", 1)[0].endswith(".py"):
+            self.save(text)
+        else:
+            self.run([sys.executable, "-c", text])
+
+    def console(self, text: str) -> None:
+        for line in text.splitlines():
+            self.run(["bash", "-c", line.removeprefix("$ ")])
+
+    def save(self, text: str) -> None:
+        path = self.folder / text.split("\n", 1)[0].removeprefix("# ")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+    def run(self, command: list[str]) -> str:
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+
+@pytest.fixture
+def reader(tmp_path: Path, database) -> Iterator[Reader]:
+    """Return a reader with a provider that serves the models the docs name."""
+    models = {"openai": HashModel("text-embedding-ada-002", 256), "local": HashModel("all-MiniLM-L6-v2", 384)}
+    with serving(models) as server:
+        base = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "DATABASE_URL": database.url.replace("postgresql+psycopg://", "postgresql://"),
+            "OPENAI_API_KEY": "test",
+            "OPENAI_BASE_URL": server.base_url("openai"),
+            "LOCAL_API_KEY": "test",
+            "LOCAL_BASE_URL": server.base_url("local"),
+        }
+        base.pop("PGVMIG_DSN", None)
+        yield Reader(tmp_path, database.dsn, base)
+
+
+def blocks(page: str, kind: str) -> list[str]:
+    """Return the page's blocks of one kind."""
+    return [text for found, text in BLOCK.findall((ROOT / page).read_text(encoding="utf-8")) if found == kind]
+
+
+def test_quickstart(reader: Reader) -> None:
+    assert reader.follow(ROOT / "docs" / "quickstart.md") > 10
+    with psycopg.connect(reader.dsn) as conn:
+        states = conn.execute("SELECT version, state FROM pgvmig.version ORDER BY 1").fetchall()
+        assert states == [("v1", "retained"), ("v2", "active")]
+        assert conn.execute("SELECT count(*) FROM articles_current").fetchone() == (500,)
+
+
+def prepare_readme(reader: Reader) -> None:
+    """Give the reader the table of the README and Alembic's environment of the quickstart."""
+    reader.sql("CREATE TABLE documents (id bigint PRIMARY KEY, title text, body text)")
+    for text in blocks("docs/quickstart.md", "python")[:1] + blocks("docs/quickstart.md", "ini"):
+        reader.save(text)
+    (reader.folder / "migrations" / "versions").mkdir()
+
+
+def test_readme_installs(reader: Reader) -> None:
+    (made, installed) = blocks("README.md", "console")
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert all(line.split()[1] in targets for line in made.splitlines())
+    pip, *commands = installed.splitlines()
+    assert pip.startswith("pip install 'pgvmig[")
+    prepare_readme(reader)
+    reader.console("\n".join(commands))
+
+
+def test_readme_revision_and_sql(reader: Reader) -> None:
+    prepare_readme(reader)
+    reader.run(["pgvmig", "init"])
+    (revision,) = blocks("README.md", "python")
+    head = "revision = '0001'\ndown_revision = None\n"
+    (reader.folder / "migrations" / "versions" / "0001_v2.py").write_text(head + revision)
+    assert "CREATE VIEW" not in reader.run(["bash", "-c", "alembic upgrade head"])
+    (queries,) = blocks("README.md", "sql")
+    space, search = [part for part in queries.split(";") if part.strip()]
+    reader.sql(space)
+    reader.run(["pgvmig", "standby", "none"])
+    reader.run(["pgvmig", "cutover", "documents", "v2"])
+    reader.sql(f"PREPARE search AS {search}")
+    reader.run(["pgvmig", "rollback", "documents"])
+    reader.run(["alembic", "downgrade", "-1"])
+
+
+def test_readme_crontab_line(reader: Reader) -> None:
+    prepare_readme(reader)
+    reader.run(["pgvmig", "init"])
+    (line,) = [text for text in blocks("README.md", "text") if "* * * *" in text]
+    reader.run(["pgvmig", "standby", "none"])
+    reader.run(["bash", "-c", line.split("*  ", 1)[1]])
+
+
+def test_readme_quotes_the_gate() -> None:
+    assert any(
+        "documents v2 is not ready: 588 of 1,000 rows have no vector. Next: pgvmig backfill documents v2" in text
+        for text in blocks("README.md", "text")
+    )
+
+
+def test_cli_reference_is_current() -> None:
+    assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == reference.render(), "make docs"
+
+
+def test_every_command_is_in_the_reference() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert [name for name in COMMANDS if f"`pgvmig {name}`" not in text] == []
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
