@@ -12,6 +12,7 @@ import sysconfig
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from pgvmig.errors import ConfigError, UsageError
@@ -71,8 +72,7 @@ def build(rows: int = 1_500, queries: int = 250) -> Corpus:
     The first thousands are the beginnings of docstrings; what `rows` asks beyond them are their further parts and
     Python's language reference. Raises UsageError when this Python has not so many.
     """
-    documents = _distinct(_documents(_library()))
-    chosen = list(_in_order_of_worth(documents))
+    chosen = _ranked(_library())
     if not 0 < rows <= len(chosen):
         raise UsageError(
             f"{rows:,} rows were asked, and this Python's documentation gives 1 to {len(chosen):,}",
@@ -90,6 +90,11 @@ def build(rows: int = 1_500, queries: int = 250) -> Corpus:
         tuple(passages),
         tuple(Query(f"q{number}", document.summary, grades[document]) for number, document in enumerate(asked, 1)),
     )
+
+
+@cache  # seconds of parsing, and always the same
+def _ranked(library: Path) -> tuple[tuple[_Document, int], ...]:
+    return tuple(_in_order_of_worth(_distinct(_documents(library))))
 
 
 def _library() -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -47,7 +48,7 @@ class Provider:
         self.model = model
         self._embedding = threading.Lock()
         self._counting = threading.Lock()
-        self._memo: dict[str, Vectors] = {}
+        self._memo: OrderedDict[str, Vectors] = OrderedDict()
         self._counts = {"requests": 0, "texts": 0, "embedded": 0}
 
     @property
@@ -73,7 +74,7 @@ class Provider:
             fresh = dict(zip(missing, self.model.embed(missing), strict=True)) if missing else {}
             self._memo.update(fresh)
             while len(self._memo) > _MEMO:
-                del self._memo[next(iter(self._memo))]
+                self._memo.popitem(last=False)
         self._count(requests=0, texts=0, embedded=len(fresh))
         return known | fresh
 
