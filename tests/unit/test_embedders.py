@@ -16,6 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import tenacity
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +25,7 @@ from pgvmig.contract import Contract
 from pgvmig.demo.faults import Fault
 from pgvmig.demo.model_server import serving
 from pgvmig.demo.models import HashModel
-from pgvmig.embedders import Failure, Part, answers, embed_or_isolate, open_embedder
+from pgvmig.embedders import Failure, Part, answers, embed_or_isolate, open_embedder, retries
 from pgvmig.embedders.retries import retry_after
 from pgvmig.embedders.split import HARMLESS
 from pgvmig.errors import (
@@ -51,6 +52,12 @@ def texts_of(count):
     return [f"text {number}" for number in range(count)]
 
 
+@pytest.fixture
+def _short_backoff(monkeypatch):
+    """The same backoff at a tenth of its length; how long it really is has a test of its own."""
+    monkeypatch.setattr(retries, "_backoff", tenacity.wait_random_exponential(multiplier=0.05, max=2))
+
+
 @pytest.fixture(scope="module")
 def running_server():
     with serving({"local": MODEL}) as started:
@@ -58,7 +65,7 @@ def running_server():
 
 
 @pytest.fixture
-def server(running_server):
+def server(running_server, _short_backoff):
     """The server without faults, key, poison and memories of other tests."""
     running_server.faults.clear()
     running_server.requests.clear()
@@ -564,6 +571,26 @@ def test_user_and_password_of_a_url_go_into_a_header_and_not_into_logs(server, c
 )
 def test_forms_of_retry_after(headers, seconds):
     assert retry_after(headers, datetime(2024, 1, 1, tzinfo=UTC)) == seconds
+
+
+def failed_attempt(number, **data):
+    state = tenacity.RetryCallState(None, None, (), {})
+    state.attempt_number = number
+    error = ProviderUnavailableError("down", **data)
+    state.set_exception((type(error), error, None))
+    return state
+
+
+@given(st.integers(1, 1000))
+def test_backoff_is_random_and_doubles_up_to_20_seconds(attempt):
+    waits = [retries._wait(failed_attempt(attempt)) for _ in range(20)]
+    assert 0 <= min(waits) < max(waits) <= min(0.5 * 2**attempt, 20)
+
+
+@given(st.integers(1, 1000), st.floats(0, 1e6))
+def test_what_the_provider_asks_for_is_waited_and_a_little_more(attempt, asked):
+    waits = [retries._wait(failed_attempt(attempt, retry_after=asked)) for _ in range(20)]
+    assert asked <= min(waits) < max(waits) <= asked + 0.25
 
 
 # Being stopped
