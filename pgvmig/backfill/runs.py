@@ -1,0 +1,91 @@
+"""What a run did, counted: here for its report, and in `pgvmig.backfill_run` for everybody else."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from pgvmig import sql as files
+from pgvmig.backfill.batches import Written
+from pgvmig.catalog.versions import Version
+
+
+@dataclass(slots=True)
+class Counters:
+    """One run's figures for one version. `outrun`: embedded, but the text had changed or the row was locked by then."""
+
+    batches: int = 0
+    written: int = 0
+    empty: int = 0
+    failed: int = 0
+    outrun: int = 0
+
+    def add(self, written: Written) -> None:
+        """Count a batch."""
+        self.batches += 1
+        self.written += written.vectors
+        self.empty += written.empty
+        self.failed += written.failed
+        self.outrun += written.changed
+
+
+class RunLog:
+    """The run's rows in `pgvmig.backfill_run`, one for each version; nobody else writes them."""
+
+    def __init__(self, run_id: UUID) -> None:
+        self.run_id = run_id
+
+    def begin(self, conn: psycopg.Connection[Any], version: Version) -> None:
+        """Add the row of a version."""
+        here = {"host": socket.gethostname(), "pid": os.getpid()}
+        self._run(conn, "begin_run", version_id=version.version_id, **here)
+
+    def count(self, conn: psycopg.Connection[Any], version: Version, written: Written) -> None:
+        """Count a batch in the transaction that writes it."""
+        self._run(
+            conn,
+            "count_batch",
+            version_id=version.version_id,
+            written=written.vectors,
+            empty=written.empty,
+            failed=written.failed,
+            outrun=written.changed,
+        )
+
+    def count_outrun(self, conn: psycopg.Connection[Any], version: Version, rows: int) -> None:
+        """Count rows that stayed locked."""
+        self._run(conn, "count_outrun", version_id=version.version_id, outrun=rows)
+
+    def waits(
+        self,
+        conn: psycopg.Connection[Any],
+        version: Version,
+        *,
+        reason: str | None,
+        waited: timedelta,
+        lag: timedelta | None,
+        lag_bytes: int | None,
+    ) -> None:
+        """Say what the run waits for, None for nothing, how long it has waited since the last time, and the peaks."""
+        self._run(
+            conn,
+            "count_wait",
+            version_id=version.version_id,
+            waiting=reason,
+            waited=waited,
+            lag=lag,
+            lag_bytes=lag_bytes,
+        )
+
+    def end(self, conn: psycopg.Connection[Any], why: str) -> None:
+        """Say that the run is over and why."""
+        self._run(conn, "end_run", why=why)
+
+    def _run(self, conn: psycopg.Connection[Any], name: str, **given: Any) -> None:
+        conn.execute(files.query("backfill", name), {"run_id": self.run_id, **given})

@@ -1,0 +1,82 @@
+"""The walk over a table's pages: takes what was there before the trigger, and what moved past an earlier pass."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+
+from pgvmig.backfill.batches import stripes
+from pgvmig.backfill.claims import Claims, Range
+from pgvmig.backfill.transactions import patiently, transaction
+from pgvmig.catalog.keys import Key
+from pgvmig.layouts.layout import Layout
+
+# Ranges in which little is found grow up to this, or the sweep of a big table would be all claims.
+_MAX_BLOCKS = 1024
+# Pages that one statement of the closing look reads.
+_LOOK_BLOCKS = 4096
+# How often a walk that is at its end is looked after: a cutover or a day gone by lets it begin again.
+_ASK_AGAIN = 5.0
+
+
+class Walk:
+    """Hands out ranges of pages, each with its rows in stripes. `walked`: a whole look found nothing missing."""
+
+    def __init__(
+        self, conn: psycopg.Connection[Any], claims: Claims, layout: Layout, batch_size: int, stop: Callable[[], bool]
+    ) -> None:
+        self.walked = False
+        self._conn = conn
+        self._claims = claims
+        self._layout = layout
+        self._batch_size = batch_size
+        self._stop = stop
+        # A stripe is one row a page: so many pages make a stripe about one batch.
+        self._blocks = batch_size
+        self._ask_again = 0.0
+
+    def next_range(self) -> tuple[Range, list[list[Key]]] | None:
+        """Claim pages; without stripes there was nothing to do on them. None when there is nothing to claim now.
+
+        Raises VersionGoneError.
+        """
+        if self.walked and time.monotonic() < self._ask_again:
+            return None
+        claim = patiently(lambda: self._claims.pages(self._blocks, lambda: self._layout.blocks(self._conn)), self._stop)
+        if claim is None:
+            self.walked = self._claims.position.walked
+            self._ask_again = time.monotonic() + _ASK_AGAIN
+            return None
+        self.walked = False
+        if claim.closing:
+            self._close(claim)
+            return claim, []
+        return claim, patiently(lambda: self._read(claim), self._stop)
+
+    def _read(self, claim: Range) -> list[list[Key]]:
+        with transaction(self._conn):
+            places = self._layout.missing(self._conn, claim.first, claim.last)
+            if not places:
+                self._claims.release(claim)
+        few = len(places) < self._batch_size
+        self._blocks = min(self._blocks * 2, _MAX_BLOCKS) if few else self._batch_size
+        return stripes(places, self._batch_size)
+
+    def _close(self, claim: Range) -> None:
+        """Look for missing rows in one snapshot: between the ranges of a pass a row can move behind the walk."""
+        with transaction(self._conn, one_snapshot=True):
+            end = self._layout.blocks(self._conn)
+            missing = False
+            for first in range(0, end, _LOOK_BLOCKS):
+                if self._stop():
+                    break
+                missing = bool(self._layout.missing(self._conn, first, first + _LOOK_BLOCKS))
+                if missing:
+                    break
+        if self._stop():
+            self._claims.give_back(claim)
+        else:
+            self._claims.end_walk(claim, end, missing=missing)

@@ -1,0 +1,176 @@
+"""Write a batch: one short transaction that locks the rows first, then the log, and waits for neither.
+
+An application locks its row and then, through the trigger, the log; so does this. What somebody else has locked is
+left for later, what changed in the meantime is left to the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+from psycopg import errors as pg
+
+from pgvmig import sql as files
+from pgvmig.backfill import faults
+from pgvmig.backfill.batches import Answer, Batch, Written
+from pgvmig.backfill.claims import Claims
+from pgvmig.backfill.runs import RunLog
+from pgvmig.backfill.transactions import transaction
+from pgvmig.catalog.keys import Key, Keys
+from pgvmig.catalog.versions import Version
+from pgvmig.layouts.layout import Layout
+
+
+class _SuppressedError(psycopg.Error):
+    """A BEFORE trigger of the user's returned NULL for a row."""
+
+
+# What the user's own constraints and triggers do about a row, as against trouble of the server's.
+_ABOUT_A_ROW = (psycopg.IntegrityError, psycopg.DataError, pg.RaiseException, _SuppressedError)
+
+
+class Writer:
+    """Writes the batches of one version."""
+
+    def __init__(
+        self, conn: psycopg.Connection[Any], version: Version, layout: Layout, claims: Claims, log: RunLog
+    ) -> None:
+        self._conn = conn
+        self._version = version
+        self._layout = layout
+        self._claims = claims
+        self._log = log
+        self._keys = Keys.of(version)
+        parts = self._keys.parts() | {
+            "table": files.qualified(version.table_schema, version.table_name),
+            "stale": files.qualified("pgvmig", version.object("stale")),
+            "outcome": files.qualified("pgvmig", version.object("outcome")),
+        }
+        self._queries = {name: files.query("backfill", name, **parts) for name in _QUERIES}
+
+    def write(self, batch: Batch) -> Written:
+        """Write what can be written. A row that the database itself refuses is found and recorded as failed."""
+        try:
+            return self._transaction(batch)
+        except _ABOUT_A_ROW as error:
+            if not batch.answers:
+                raise
+            return self._isolate(batch, error)
+
+    def hand_over(self, keys: Sequence[Key]) -> None:
+        """Queue rows of the walk that stay locked: the walk may end, the log remembers them."""
+        with transaction(self._conn):
+            self._run("queue_rows", keys)
+
+    def count_outrun(self, rows: int) -> None:
+        """Count rows that stayed locked."""
+        self._log.count_outrun(self._conn, self._version, rows)
+
+    def _transaction(self, batch: Batch) -> Written:
+        with transaction(self._conn):
+            written = self._write_rows(batch.answers)
+            if batch.done:
+                self._conn.execute(self._queries["unqueue_entries"], {"entries": batch.done})
+            if batch.gone:
+                self._run("unqueue_gone", batch.gone)
+            written.still_ours = self._claims.extend(batch.claim)
+            self._log.count(self._conn, self._version, written)
+            faults.reach("before-commit")
+        faults.reach("after-commit")
+        return written
+
+    def _write_rows(self, answers: Sequence[Answer]) -> Written:
+        if not answers:
+            return Written()
+        rows = [answer.row for answer in answers]
+        same = self._layout.lock(self._conn, rows)
+        ours = [answer for i, answer in enumerate(answers) if same.get(i)]
+        self._write_answers(ours)
+        elsewhere = [answer for i, answer in enumerate(answers) if i not in same]
+        locked = self._only_locked(elsewhere)
+        return Written(
+            vectors=_count(ours, "vector"),
+            empty=_count(ours, "empty"),
+            failed=_count(ours, "failed"),
+            changed=len(answers) - len(ours) - len(locked),
+            locked=locked,
+        )
+
+    def _write_answers(self, answers: Sequence[Answer]) -> None:
+        if cleared := [answer.row for answer in answers if answer.kind == "empty"]:
+            self._layout.clear(self._conn, cleared)  # which queues a row that loses its vector
+        if answers:
+            self._run("unqueue_keys", [answer.row.key for answer in answers])
+        self._record([answer for answer in answers if answer.kind != "vector"])
+        # last: what is queued from here on is queued because a trigger of the user's changes the text as we write
+        self._write_vectors([answer for answer in answers if answer.kind == "vector"])
+
+    def _write_vectors(self, answers: Sequence[Answer]) -> None:
+        if not answers:
+            return
+        rows = [answer.row for answer in answers]
+        self._run("forget_outcomes", [row.key for row in rows])
+        if self._layout.write(self._conn, rows, [answer.vector for answer in answers]) < len(rows):
+            raise _SuppressedError("a trigger suppressed the update")
+
+    def _record(self, answers: Sequence[Answer]) -> None:
+        if answers:
+            self._run(
+                "record_outcomes",
+                [answer.row.key for answer in answers],
+                kinds=[answer.kind for answer in answers],
+                hashes=[answer.row.source_hash for answer in answers],
+                errors=[answer.error for answer in answers],
+            )
+
+    def _only_locked(self, answers: Sequence[Answer]) -> list[Answer]:
+        """Return those whose row is there; forget the log's entries of the others, which were deleted."""
+        if not answers:
+            return []
+        keys = [answer.row.key for answer in answers]
+        self._run("unqueue_gone", keys)
+        present = {row.key for row in self._layout.read(self._conn, keys)}
+        return [answer for answer in answers if answer.row.key in present]
+
+    def _isolate(self, batch: Batch, error: psycopg.Error) -> Written:
+        """Write the halves of a batch on their own; a row that is refused alone is recorded with the reason."""
+        if len(batch.answers) == 1:
+            (answer,) = batch.answers
+            refused = Answer(answer.row, "failed", error=f"PostgreSQL refused the row: {_first_line(error)}")
+            if answer.kind == "failed":
+                raise error
+            return self._transaction(replace(batch, answers=[refused]))
+        middle = len(batch.answers) // 2
+        halves = (
+            replace(batch, answers=batch.answers[:middle]),
+            replace(batch, answers=batch.answers[middle:], gone=[], done=[]),
+        )
+        return _sum([self.write(half) for half in halves])
+
+    def _run(self, name: str, keys: Sequence[Key], **more: Any) -> None:
+        self._conn.execute(self._queries[name], {**self._keys.values(keys), **more})
+
+
+_QUERIES = ("unqueue_entries", "unqueue_keys", "unqueue_gone", "queue_rows", "record_outcomes", "forget_outcomes")
+
+
+def _count(answers: Sequence[Answer], kind: str) -> int:
+    return sum(answer.kind == kind for answer in answers)
+
+
+def _sum(parts: Sequence[Written]) -> Written:
+    return Written(
+        vectors=sum(part.vectors for part in parts),
+        empty=sum(part.empty for part in parts),
+        failed=sum(part.failed for part in parts),
+        changed=sum(part.changed for part in parts),
+        locked=[answer for part in parts for answer in part.locked],
+        still_ours=all(part.still_ours for part in parts),
+    )
+
+
+def _first_line(error: psycopg.Error) -> str:
+    return error.diag.message_primary or str(error).splitlines()[0]

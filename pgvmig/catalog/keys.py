@@ -1,0 +1,88 @@
+"""Keys of the user's rows in SQL. They travel as text and are cast back to the row's own types, however many columns.
+
+Knows a version's key columns and nothing of what is done with the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from psycopg import sql
+
+from pgvmig.catalog.versions import Version
+
+Key: TypeAlias = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The key columns of a version's table, and what its stale and outcome tables call them."""
+
+    columns: Sequence[str]
+    types: Sequence[str]
+    queue_columns: Sequence[str]
+
+    @classmethod
+    def of(cls, version: Version) -> Keys:
+        """Return the keys of a version's table."""
+        return cls(version.key_columns, version.key_types, version.queue_columns)
+
+    def parts(self) -> dict[str, sql.Composable]:
+        """Return what the queries of rows fill in, for the aliases d (row), u (given), q (stale), o (outcome).
+
+        `row_key`, `queue_key`: as text. `queue_columns`: as they are. `given_columns`: the names in u.
+        `row_is_given`, `queue_is_given`, `outcome_is_given`: joins with u. `queued`, `recorded`: of q, of o with d.
+        """
+        given = [sql.Identifier("u", name) for name in self._names()]
+        return {
+            "row_key": _listed(sql.SQL("{}::text").format(column) for column in self._of("d")),
+            "queue_key": _listed(sql.SQL("{}::text").format(column) for column in self._of("q")),
+            "outcome_key": _listed(sql.SQL("{}::text").format(column) for column in self._of("o")),
+            "queue_columns": _listed(map(sql.Identifier, self.queue_columns)),
+            "given": _listed(sql.SQL("{}::text[]").format(sql.Placeholder(name)) for name in self._names()),
+            "given_columns": _listed(map(sql.Identifier, self._names())),
+            "given_key": _listed(self._cast(given)),
+            "row_is_given": _equal(self._of("d"), self._cast(given)),
+            "queue_is_given": _equal(self._of("q"), self._cast(given)),
+            "outcome_is_given": _equal(self._of("o"), self._cast(given)),
+            "queued": _equal(self._of("q"), self._of("d")),
+            "recorded": _equal(self._of("o"), self._of("d")),
+        }
+
+    def same(self, left: str, right: str) -> sql.Composable:
+        """Return the condition that two aliases, both with the queue's column names, are of one key."""
+        return _equal(self._of(left, self.queue_columns), self._of(right, self.queue_columns))
+
+    def values(self, keys: Iterable[Key]) -> dict[str, list[str]]:
+        """Return the parameters for `given`: one array for each key column."""
+        rows = list(keys)
+        return {name: [row[i] for row in rows] for i, name in enumerate(self._names())}
+
+    def key(self, row: Sequence[Any]) -> Key:
+        """Return the key that a query's row begins with."""
+        return tuple(row[: len(self.columns)])
+
+    def _names(self) -> list[str]:
+        return [f"key_{i}" for i in range(1, len(self.columns) + 1)]
+
+    def _of(self, alias: str, columns: Sequence[str] | None = None) -> list[sql.Composable]:
+        names = columns or (self.columns if alias == "d" else self.queue_columns)
+        return [sql.Identifier(alias, name) for name in names]
+
+    def _cast(self, given: Sequence[sql.Composable]) -> list[sql.Composable]:
+        # PostgreSQL's own spelling of a type, quoted where it must be: not an identifier to us
+        return [
+            sql.SQL("{}::{}").format(column, sql.SQL(kind))  # type: ignore[arg-type]
+            for column, kind in zip(given, self.types, strict=True)
+        ]
+
+
+def _listed(parts: Iterable[sql.Composable]) -> sql.Composed:
+    return sql.SQL(", ").join(parts)
+
+
+def _equal(left: Sequence[sql.Composable], right: Sequence[sql.Composable]) -> sql.Composed:
+    pairs = zip(left, right, strict=True)
+    return sql.SQL(" AND ").join(sql.SQL("{} = {}").format(one, other) for one, other in pairs)

@@ -1,0 +1,46 @@
+"""What the worker asks of a layout: which rows need a vector, what they say, and to write vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import psycopg
+
+from pgvmig.catalog.keys import Key
+from pgvmig.catalog.versions import Version
+from pgvmig.layouts.column import ColumnLayout
+from pgvmig.layouts.rows import Place, SourceRow
+
+
+class Layout(Protocol):
+    """Reads and writes the rows of one version. Transactions are the caller's."""
+
+    def blocks(self, conn: psycopg.Connection[Any]) -> int:
+        """Return how many pages the table has."""
+        ...
+
+    def missing(self, conn: psycopg.Connection[Any], first: int, last: int) -> list[Place]:
+        """Return the rows on the pages from `first` to before `last` that need a vector, as they lie there."""
+        ...
+
+    def read(self, conn: psycopg.Connection[Any], keys: Sequence[Key]) -> list[SourceRow]:
+        """Return those of the rows that exist."""
+        ...
+
+    def lock(self, conn: psycopg.Connection[Any], rows: Sequence[SourceRow]) -> dict[int, bool]:
+        """Lock the rows that nobody else has locked; return by position whether the text is still the same."""
+        ...
+
+    def write(self, conn: psycopg.Connection[Any], rows: Sequence[SourceRow], vectors: Sequence[Any]) -> int:
+        """Write vectors and provenance of locked rows; return how many rows took them."""
+        ...
+
+    def clear(self, conn: psycopg.Connection[Any], rows: Sequence[SourceRow]) -> None:
+        """Take the vectors of locked rows away."""
+        ...
+
+
+def open_layout(conn: psycopg.Connection[Any], version: Version) -> Layout:
+    """Return the layout of a version, with pgvector's types known to the connection."""
+    return ColumnLayout(conn, version)

@@ -1,0 +1,52 @@
+-- Reading and writing rows whose vector stands beside them. d: the row, u: keys given as arrays of text.
+
+-- name: blocks
+-- How many pages the table has now.
+SELECT pg_relation_size(v.relation) / current_setting('block_size')::bigint
+FROM pgvmig.version v WHERE v.version_id = %(version_id)s
+
+-- name: missing_rows
+-- The rows on some pages that wait for the walk: no vector, no outcome recorded for their text, and not in the log,
+-- where they would be taken from. A range of TIDs, so that the pages before it are not read again.
+SELECT {row_key}, d.ctid
+FROM {table} AS d
+WHERE d.ctid >= %(first)s::tid AND d.ctid < %(last)s::tid
+  AND d.{vector} IS NULL
+  AND NOT EXISTS (SELECT FROM {stale} AS q WHERE {queued})
+  AND NOT EXISTS (SELECT FROM {outcome} AS o WHERE {recorded} AND o.source_hash = pgvmig.source_hash({input}(d)))
+ORDER BY d.ctid
+
+-- name: read_rows
+-- The rows' input and its hash, whether the vector is of that text, and whether an outcome is recorded for it.
+-- OFFSET 0 keeps PostgreSQL from evaluating the input twice.
+SELECT u.i::integer - 1, r.input, r.hash,
+       coalesce(d.{version_id} = %(version_id)s AND d.{source_hash} = r.hash AND d.{vector} IS NOT NULL, false),
+       coalesce(o.source_hash = r.hash, false)
+FROM unnest({given}) WITH ORDINALITY AS u ({given_columns}, i)
+JOIN {table} AS d ON {row_is_given}
+CROSS JOIN LATERAL (
+    SELECT t.input, pgvmig.source_hash(t.input) AS hash FROM (SELECT {input}(d) AS input OFFSET 0) AS t OFFSET 0
+) AS r
+LEFT JOIN {outcome} AS o ON {recorded}
+
+-- name: lock_rows
+-- Lock what nobody else has locked, and say which of it still is what was embedded. Waiting for nobody, a worker
+-- cannot be part of a deadlock.
+SELECT u.i::integer - 1, pgvmig.source_hash({input}(d)) = u.hash
+FROM unnest({given}, %(hashes)b::bytea[]) WITH ORDINALITY AS u ({given_columns}, hash, i)
+JOIN {table} AS d ON {row_is_given}
+FOR NO KEY UPDATE OF d SKIP LOCKED
+
+-- name: write_rows
+-- Vector and provenance together, for rows that this transaction has locked.
+UPDATE {table} AS d
+SET {vector} = u.vector, {version_id} = %(version_id)s, {source_hash} = u.hash, {embedded_at} = clock_timestamp()
+FROM unnest({given}, %(hashes)b::bytea[], %(vectors)b::{vector_type}[]) AS u ({given_columns}, hash, vector)
+WHERE {row_is_given}
+
+-- name: clear_rows
+-- The text was removed: its vector would still be found by searches.
+UPDATE {table} AS d
+SET {vector} = NULL, {version_id} = NULL, {source_hash} = NULL, {embedded_at} = NULL
+FROM unnest({given}) AS u ({given_columns})
+WHERE {row_is_given} AND d.{vector} IS NOT NULL
