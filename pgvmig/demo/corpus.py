@@ -128,7 +128,8 @@ def _docstrings(path: Path, module: str) -> Iterator[_Document]:
     for title, text in _with_titles(_parse(path), module):
         summary, rest = _split(text)
         bodies = tuple(_bodies(rest))
-        if bodies and len(summary) in _SUMMARY_LENGTH and summary not in _one_line(rest):
+        given_away = summary.rstrip(".").lower() in _one_line(rest).lower()
+        if bodies and len(summary) in _SUMMARY_LENGTH and not given_away:
             yield _Document(title, summary, bodies)
 
 
