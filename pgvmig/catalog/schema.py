@@ -10,7 +10,7 @@ from psycopg import sql
 from pgvmig import __version__
 from pgvmig import sql as files
 from pgvmig.catalog.connection import schema_missing
-from pgvmig.errors import DestructionRefusedError, NotFoundError, SchemaVersionError
+from pgvmig.errors import NotFoundError, SchemaVersionError
 from pgvmig.runner import Runner, one
 
 _NUMBER = re.compile(r"(\d+)_")
@@ -81,17 +81,10 @@ def install(run: Runner, at_least: int | None = None) -> bool:
 
 
 def uninstall(run: Runner) -> bool:
-    """Drop the control schema, unless versions are recorded in it. Returns whether it was there."""
-    if not run.offline:
-        if installed(run) is None:
-            return False
-        names = [row["name"] for row in run.run(files.query("schema", "living_versions"))]
-        if names:
-            raise DestructionRefusedError(
-                f"pgvmig still looks after {', '.join(names)}",
-                hazard="Without the control schema nobody knows which vectors are of which model",
-                next_step="downgrade the revisions that added them first",
-            )
+    """Drop the control schema. Returns whether it was there; raises DestructionRefusedError while it has versions."""
+    if not run.offline and installed(run) is None:
+        return False
+    run.run(files.query("schema", "require_unused"))
     run.run(sql.SQL("DROP SCHEMA pgvmig CASCADE"))
     return True
 

@@ -64,6 +64,24 @@ BEGIN
 END
 $$;
 
+-- The control schema stays while it looks after vectors. Versions of a table that is gone hold up nobody.
+CREATE OR REPLACE FUNCTION pgvmig.require_unused() RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    names text := (SELECT string_agg(pgvmig.label(v.relation, v.slot) || ' ' || v.version, ', ' ORDER BY v.version_id)
+                   FROM pgvmig.version v JOIN pg_class c ON c.oid = v.relation WHERE v.state <> 'retired');
+BEGIN
+    IF names IS NOT NULL THEN
+        RAISE EXCEPTION 'pgvmig still looks after %', names
+            USING ERRCODE = 'PV007',
+                  DETAIL = 'Without the control schema nobody knows which vectors are of which model.',
+                  HINT = 'downgrade the revisions that added them first';
+    END IF;
+END
+$$;
+
 -- A toolkit and a control schema of different versions do not work together; both say so.
 CREATE OR REPLACE FUNCTION pgvmig.require_schema(wanted integer) RETURNS void
 LANGUAGE plpgsql STABLE

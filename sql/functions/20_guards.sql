@@ -44,11 +44,18 @@ DECLARE
     after text := CASE WHEN TG_OP <> 'DELETE' THEN NEW.state END;
     subject pgvmig.version := CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
 BEGIN
-    IF TG_OP = 'UPDATE' AND before = after THEN
+    IF TG_OP = 'UPDATE' AND (NEW.version_id, NEW.relation, NEW.slot, NEW.version, NEW.fingerprint)
+                            <> (OLD.version_id, OLD.relation, OLD.slot, OLD.version, OLD.fingerprint) THEN
+        RAISE EXCEPTION '% % stays what it is: its table, slot, name and contract say which vectors these are',
+            pgvmig.label(OLD.relation, OLD.slot), OLD.version
+            USING ERRCODE = 'PV004', HINT = 'add another version';
+    ELSIF TG_OP = 'UPDATE' AND before = after THEN
         RETURN NEW;
     END IF;
-    IF TG_OP = 'DELETE' AND before IN ('active', 'retained') OR TG_OP <> 'DELETE' AND NOT EXISTS (
-        SELECT FROM pgvmig.transition t WHERE t.from_state IS NOT DISTINCT FROM before AND t.to_state = after)
+    IF TG_OP = 'DELETE' AND before IN ('active', 'retained')
+        OR TG_OP = 'INSERT' AND after = 'active' AND NOT NEW.adopted
+        OR TG_OP <> 'DELETE' AND NOT EXISTS (
+            SELECT FROM pgvmig.transition t WHERE t.from_state IS NOT DISTINCT FROM before AND t.to_state = after)
     THEN
         RAISE EXCEPTION '% % cannot go from % to %', pgvmig.label(subject.relation, subject.slot), subject.version,
             coalesce(before, 'nothing'), coalesce(after, 'nothing')

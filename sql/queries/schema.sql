@@ -18,6 +18,5 @@ INSERT INTO pgvmig.installation (schema_version, toolkit_version) VALUES ({versi
 ON CONFLICT (singleton) DO UPDATE
 SET schema_version = excluded.schema_version, toolkit_version = excluded.toolkit_version, upgraded_at = now()
 
--- name: living_versions
-SELECT pgvmig.label(relation, slot) || ' ' || version AS name FROM pgvmig.version
-WHERE state <> 'retired' ORDER BY version_id
+-- name: require_unused
+SELECT pgvmig.require_unused()
