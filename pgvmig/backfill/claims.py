@@ -19,7 +19,7 @@ from psycopg import sql
 from pgvmig import sql as files
 from pgvmig.backfill import faults
 from pgvmig.backfill.transactions import transaction
-from pgvmig.catalog.keys import Key, Keys
+from pgvmig.catalog.keys import Key, Keys, objects_of
 from pgvmig.catalog.versions import Version
 
 
@@ -71,7 +71,7 @@ class Claims:
         self._keys = Keys.of(version)
         self._given = {"version_id": version.version_id, "run_id": run_id, "lease": lease}
         parts = self._keys.parts() | {
-            "stale": files.qualified("pgvmig", version.object("stale")),
+            "stale": objects_of(version)["stale"],
             "busy_key": self._keys.same("b", "q"),
             "chosen_key": self._keys.same("c", "q"),
         }

@@ -23,7 +23,7 @@ from pgvmig.backfill.runs import Counters, RunLog
 from pgvmig.backfill.transactions import patiently, transaction
 from pgvmig.backfill.walk import Walk
 from pgvmig.backfill.writer import Writer
-from pgvmig.catalog.keys import Key
+from pgvmig.catalog.keys import Key, objects_of
 from pgvmig.catalog.versions import Version
 from pgvmig.layouts.layout import open_layout
 
@@ -71,9 +71,7 @@ class Lane:
         self._claims = Claims(conn, version, log.run_id, lease)
         self._walk = Walk(conn, self._claims, self._layout, batch_size, stop)
         self._writer = Writer(conn, version, self._layout, self._claims, log)
-        self._stale_before = files.query(
-            "backfill", "stale_before", stale=files.qualified("pgvmig", version.object("stale"))
-        )
+        self._stale_before = files.query("backfill", "stale_before", stale=objects_of(version)["stale"])
         self._held: dict[int, _Held] = {}
         self._stripes: deque[tuple[Range, list[Key]]] = deque()
         self._waiting: list[Batch] = []

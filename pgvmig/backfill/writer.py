@@ -19,7 +19,7 @@ from pgvmig.backfill.batches import Answer, Batch, Written
 from pgvmig.backfill.claims import Claims
 from pgvmig.backfill.runs import RunLog
 from pgvmig.backfill.transactions import transaction
-from pgvmig.catalog.keys import Key, Keys
+from pgvmig.catalog.keys import Key, Keys, objects_of
 from pgvmig.catalog.versions import Version
 from pgvmig.layouts.layout import Layout
 
@@ -44,11 +44,7 @@ class Writer:
         self._claims = claims
         self._log = log
         self._keys = Keys.of(version)
-        parts = self._keys.parts() | {
-            "table": files.qualified(version.table_schema, version.table_name),
-            "stale": files.qualified("pgvmig", version.object("stale")),
-            "outcome": files.qualified("pgvmig", version.object("outcome")),
-        }
+        parts = self._keys.parts() | objects_of(version)
         self._queries = {name: files.query("backfill", name, **parts) for name in _QUERIES}
 
     def write(self, batch: Batch) -> Written:

@@ -16,6 +16,17 @@ from pgvmig.catalog.versions import Version
 Key: TypeAlias = tuple[str, ...]
 
 
+def identifier(*names: str) -> sql.Identifier:
+    """Return the quoted name for a statement with parameters, in which psycopg takes a bare % for a placeholder."""
+    return sql.Identifier(*(name.replace("%", "%%") for name in names))
+
+
+def objects_of(version: Version) -> dict[str, sql.Composable]:
+    """Return the version's table and its own objects, for statements with parameters."""
+    own = {suffix: identifier("pgvmig", version.object(suffix)) for suffix in ("stale", "outcome", "input")}
+    return {"table": identifier(version.table_schema, version.table_name), **own}
+
+
 @dataclass(frozen=True, slots=True)
 class Keys:
     """The key columns of a version's table, and what its stale and outcome tables call them."""
@@ -40,7 +51,7 @@ class Keys:
             "row_key": _listed(sql.SQL("{}::text").format(column) for column in self._of("d")),
             "queue_key": _listed(sql.SQL("{}::text").format(column) for column in self._of("q")),
             "outcome_key": _listed(sql.SQL("{}::text").format(column) for column in self._of("o")),
-            "queue_columns": _listed(map(sql.Identifier, self.queue_columns)),
+            "queue_columns": _listed(map(identifier, self.queue_columns)),
             "given": _listed(sql.SQL("{}::text[]").format(sql.Placeholder(name)) for name in self._names()),
             "given_columns": _listed(map(sql.Identifier, self._names())),
             "given_key": _listed(self._cast(given)),
@@ -54,6 +65,10 @@ class Keys:
     def same(self, left: str, right: str) -> sql.Composable:
         """Return the condition that two aliases, both with the queue's column names, are of one key."""
         return _equal(self._of(left, self.queue_columns), self._of(right, self.queue_columns))
+
+    def columns_of(self, alias: str) -> sql.Composable:
+        """Return the queue's key columns of an alias."""
+        return _listed(self._of(alias, self.queue_columns))
 
     def values(self, keys: Iterable[Key]) -> dict[str, list[str]]:
         """Return the parameters for `given`: one array for each key column."""
@@ -69,14 +84,12 @@ class Keys:
 
     def _of(self, alias: str, columns: Sequence[str] | None = None) -> list[sql.Composable]:
         names = columns or (self.columns if alias == "d" else self.queue_columns)
-        return [sql.Identifier(alias, name) for name in names]
+        return [identifier(alias, name) for name in names]
 
     def _cast(self, given: Sequence[sql.Composable]) -> list[sql.Composable]:
         # PostgreSQL's own spelling of a type, quoted where it must be: not an identifier to us
-        return [
-            sql.SQL("{}::{}").format(column, sql.SQL(kind))  # type: ignore[arg-type]
-            for column, kind in zip(given, self.types, strict=True)
-        ]
+        types = [sql.SQL(kind.replace("%", "%%")) for kind in self.types]
+        return [sql.SQL("{}::{}").format(column, kind) for column, kind in zip(given, types, strict=True)]
 
 
 def _listed(parts: Iterable[sql.Composable]) -> sql.Composed:

@@ -10,7 +10,7 @@ from psycopg import sql
 from psycopg.types import TypeInfo
 
 from pgvmig import sql as files
-from pgvmig.catalog.keys import Key, Keys
+from pgvmig.catalog.keys import Key, Keys, identifier, objects_of
 from pgvmig.catalog.versions import Version
 from pgvmig.errors import ConfigError, ConflictError
 from pgvmig.layouts.rows import Place, SourceRow
@@ -37,20 +37,17 @@ class ColumnLayout:
         self._version_id = version.version_id
         self._keys = Keys.of(version)
         self._vector_type, register = _TYPES[version.contract.vector_type]
-        type_name = sql.Identifier(version.vector_schema, version.contract.vector_type)
+        type_name = (version.vector_schema, version.contract.vector_type)
         # by the extension's schema, which need not be on anybody's search_path
-        register(conn, TypeInfo.fetch(conn, type_name))
-        parts = self._keys.parts() | {
-            "table": sql.Identifier(version.table_schema, version.table_name),
-            "stale": files.qualified("pgvmig", version.object("stale")),
-            "outcome": files.qualified("pgvmig", version.object("outcome")),
-            "input": files.qualified("pgvmig", version.object("input")),
-            "vector": version.vector_column,
-            "version_id": version.version_id_column,
-            "source_hash": version.source_hash_column,
-            "embedded_at": version.embedded_at_column,
-            "vector_type": type_name,
+        register(conn, TypeInfo.fetch(conn, sql.Identifier(*type_name)))
+        columns = {
+            "vector": identifier(version.vector_column),
+            "version_id": identifier(version.version_id_column),
+            "source_hash": identifier(version.source_hash_column),
+            "embedded_at": identifier(version.embedded_at_column),
+            "vector_type": identifier(*type_name),
         }
+        parts = self._keys.parts() | objects_of(version) | columns
         if _is_partitioned(conn, version):
             raise ConflictError(
                 f"{version.table_name} is partitioned",
