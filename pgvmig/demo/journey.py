@@ -51,6 +51,7 @@ class Journey:
     def __init__(self, here: stage.Stage, subject: corpus.Corpus, spare: list[corpus.Passage], report: Report) -> None:
         self.here = here
         self.corpus = subject
+        self.spare = spare
         self.report = report
         self.steps = Steps()
         self.texts = [query.text for query in subject.queries]
@@ -75,26 +76,25 @@ class Journey:
         self._load()
         self.here.pgvmig("standby", "add", stage.STANDBY)
         with self.application.running(), self.here.lag_sampled():
-            self._first_model()
-            self._second_model()
-            self._there_and_back()
-            self.report("retiring v1", 0, None)
-            self.here.upgrade("0009")
-            self._pause("searching in v2 alone")
+            self.here.upgrade("0003")
+            with self.here.cron():
+                self._first_model()
+                self._second_model()
+                self._there_and_back()
+                self.report("retiring v1", 0, None)
+                self.here.upgrade("0009")
+                self._pause("searching in v2 alone")
         self._count_rows()
 
     def _first_model(self) -> None:
-        self.here.upgrade("0003")
-        with self.here.cron():
-            self._wait_until_ready("v1", "backfilling v1")
+        self._wait_until_ready("v1", "backfilling v1")
         self.here.upgrade("0004", "0005")
         self.application.search()
 
     def _second_model(self) -> None:
         began = time.monotonic()
         self.here.upgrade("0006")
-        with self.here.cron():
-            self._wait_until_ready("v2", "backfilling v2")
+        self._wait_until_ready("v2", "backfilling v2")
         self.steps.backfill = (began, time.monotonic())
         self.report("indexing v2", 0, None)
         self.here.upgrade("0007")
@@ -102,13 +102,12 @@ class Journey:
             self.steps.ndcg[version] = self._ndcg(version, model)
 
     def _there_and_back(self) -> None:
-        with self.here.cron():
-            self.steps.cutover = self._timed(lambda: self.here.upgrade("0008"))
-            self._pause("searching in v2")
-            self.steps.rollback = self._timed(lambda: self.here.downgrade("-1"))
-            self._pause("rolled back, searching in v1")
-            self.steps.again = self._timed(lambda: self.here.upgrade("0008"))
-            self._pause("cut over again, searching in v2")
+        self.steps.cutover = self._timed(lambda: self.here.upgrade("0008"))
+        self._pause("searching in v2")
+        self.steps.rollback = self._timed(lambda: self.here.downgrade("-1"))
+        self._pause("rolled back, searching in v1")
+        self.steps.again = self._timed(lambda: self.here.upgrade("0008"))
+        self._pause("cut over again, searching in v2")
         scans = self.here.rows(
             "SELECT indexrelname, idx_scan FROM pg_stat_user_indexes WHERE indexrelname ~ '_hnsw$' ORDER BY 1"
         )
@@ -160,11 +159,9 @@ class Journey:
         """Return the figures. Compares every answer's vectors with the demo's own."""
         self.report("comparing every answer with both models' own vectors", 0, None)
         tally, steps = self.application.tally, self.steps
-        copies = {
-            model: lambda texts, provider=provider, model=model: self.embed(provider, model, texts)
-            for provider, model in stage.MODELS.items()
-        }
-        wrong = tally.witness.wrong(copies)
+        bodies = sorted({passage.body for passage in (*self.corpus.passages, *self.spare)})
+        own = {model: self.embed(provider, model, bodies) for provider, model in stage.MODELS.items()}
+        wrong = tally.witness.wrong(own)
         embedded, batches = self.here.rows(_RUNS, ["v2"])[0]
         switches = (steps.cutover, steps.rollback, steps.again)
         during = {id(search) for span in switches for search in tally.between(*span)}

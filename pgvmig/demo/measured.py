@@ -78,7 +78,6 @@ class Measured:
             raise DemoFailedError(
                 f"{self.searches_failed:,} searches failed and {self.searches_wrong_space:,} were ranked in the wrong "
                 f"space; both must be 0 {self.errors}",
-                data=self.as_json(),
             )
 
 
