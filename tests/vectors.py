@@ -18,18 +18,21 @@ def literal(vector: Sequence[float]) -> str:
 
 def write(connection: psycopg.Connection[Any], version: Version, vectors: Mapping[Any, Sequence[float]]) -> None:
     """Write vectors by key (of one column), with the provenance that they must have."""
+    names = {
+        "table": sql.Identifier(version.table_schema, version.table_name),
+        "vector": sql.Identifier(version.vector_column),
+        "version_id": sql.Identifier(version.version_id_column),
+        "source_hash": sql.Identifier(version.source_hash_column),
+        "embedded_at": sql.Identifier(version.embedded_at_column),
+        "input": sql.Identifier("pgvmig", version.object("input")),
+        "key": sql.Identifier(version.key_columns[0]),
+    }
+    # psycopg takes a per cent sign inside a name for a parameter's
+    doubled = {part: sql.SQL(name.as_string(None).replace("%", "%%")) for part, name in names.items()}
     statement = sql.SQL(
         "UPDATE {table} AS d SET {vector} = %s, {version_id} = %s, {embedded_at} = now(), "
         "{source_hash} = pgvmig.source_hash({input}(d)) WHERE {key} = %s"
-    ).format(
-        table=sql.Identifier(version.table_schema, version.table_name),
-        vector=sql.Identifier(version.vector_column),
-        version_id=sql.Identifier(version.version_id_column),
-        source_hash=sql.Identifier(version.source_hash_column),
-        embedded_at=sql.Identifier(version.embedded_at_column),
-        input=sql.Identifier("pgvmig", version.object("input")),
-        key=sql.Identifier(version.key_columns[0]),
-    )
+    ).format(**doubled)
     with connection.cursor() as cursor:
         cursor.executemany(statement, [(literal(vector), version.version_id, key) for key, vector in vectors.items()])
 

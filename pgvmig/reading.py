@@ -1,0 +1,317 @@
+"""Search for services: the query is embedded with a version's model and ranked in that version's own view.
+
+Must not know about writing vectors or switching versions; it reads what the catalog says at the moment.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, LiteralString, Protocol, Self, TypeAlias
+
+import psycopg
+from psycopg import sql
+from psycopg.pq import TransactionStatus
+from psycopg.rows import class_row, dict_row, scalar_row, tuple_row
+
+from pgvmig import config
+from pgvmig import sql as files
+from pgvmig.catalog import versions
+from pgvmig.catalog.connection import connect, translated
+from pgvmig.contract import Contract
+from pgvmig.errors import NotFoundError, UsageError
+
+# Each attempt needs a switch and a retirement since the one before it.
+_ATTEMPTS = 3
+# What `pgvmig.version.search` may set, and the setting of pgvector that it becomes.
+_SETTINGS = {"ef_search": "hnsw.ef_search", "probes": "ivfflat.probes", "iterative_scan": "hnsw.iterative_scan"}
+
+
+class Pool(Protocol):
+    """What lends connections, such as psycopg_pool.ConnectionPool."""
+
+    def connection(self) -> AbstractContextManager[psycopg.Connection[Any]]: ...
+
+
+class QueryEmbedder(Protocol):
+    """The part of an embedder that a search needs."""
+
+    def embed_query(self, text: str) -> Any: ...
+    def close(self) -> None: ...
+
+
+Source: TypeAlias = psycopg.Connection[Any] | Pool | str
+Opener: TypeAlias = Callable[[Contract], QueryEmbedder]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What was found, the nearest first, and the space in which it was found.
+
+    Each row holds the columns that were asked for and `distance`, as the operator of the contract's metric gives it
+    (for `inner_product` that is the negative inner product).
+    """
+
+    version: str
+    model: str
+    model_version: str
+    fingerprint: str
+    rows: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """A version as a search needs it: its contract, its own view, how pgvector is called here."""
+
+    label: str
+    version: str
+    state: str
+    slot: str
+    definition: dict[str, Any]
+    search: dict[str, Any]
+    view: int | None
+    view_schema: str | None
+    view_name: str | None
+    key_columns: list[str]
+    vector_schema: str
+    operator: str
+    can_iterate: bool
+
+    @property
+    def contract(self) -> Contract:
+        """The frozen contract."""
+        return Contract.of(self.definition)
+
+    def settings(self) -> dict[str, str]:
+        """Return pgvector's settings for a search.
+
+        An index scan stops after ef_search rows, those included that a condition, a row-level security policy or a
+        vacuum still to come takes out again; an iterative scan goes on until the limit is reached.
+        """
+        wanted = {"iterative_scan": "strict_order"} | self.search if self.can_iterate else self.search
+        return {_SETTINGS[name]: str(value) for name, value in wanted.items() if name in _SETTINGS}
+
+    def statement(self, columns: Sequence[str], condition: sql.Composable) -> sql.Composed:
+        """Return the search; `pgvmig_query` and `pgvmig_limit` are its parameters."""
+        parts = {
+            "columns": sql.SQL(", ").join(sql.Identifier("w", name) for name in columns),
+            "slot": sql.Identifier(self.slot),
+            "vector_schema": sql.Identifier(self.vector_schema),
+            "operator": sql.SQL(self.operator),
+            "vector_type": sql.Identifier(self.vector_schema, self.contract.vector_type),
+            "view": self._view,
+            **self._view_literals(),
+        }
+        doubled = {name: _percent_doubled(part) for name, part in parts.items()}
+        return files.query("reading", "search", condition=condition, **doubled)
+
+    def is_there(self) -> sql.Composed:
+        """Return the question whether the view is still this version's."""
+        return files.query("reading", "is_there", **self._view_literals())
+
+    @property
+    def _view(self) -> sql.Identifier:
+        return sql.Identifier(self.view_schema or "", self.view_name or "")
+
+    def _view_literals(self) -> dict[str, sql.Literal]:
+        return {"view_text": sql.Literal(files.text(self._view)), "view_oid": sql.Literal(self.view)}
+
+
+class QueryVectors:
+    """Query vectors as text, by contract: one embedder for each, and the last few vectors remembered."""
+
+    def __init__(self, opener: Opener | None, remember: int) -> None:
+        self._opener = opener or _open_configured
+        self._embedders: dict[Contract, QueryEmbedder] = {}
+        self._opening = threading.Lock()
+        self.literal = lru_cache(maxsize=remember)(self._literal)
+
+    def _literal(self, contract: Contract, text: str) -> str:
+        vector = self._embedder(contract).embed_query(text)
+        return "[" + ",".join(repr(float(component)) for component in vector) + "]"
+
+    def _embedder(self, contract: Contract) -> QueryEmbedder:
+        with self._opening:
+            if contract not in self._embedders:
+                self._embedders[contract] = self._opener(contract)
+            return self._embedders[contract]
+
+    def close(self) -> None:
+        """Close the embedders."""
+        with self._opening:
+            while self._embedders:
+                self._embedders.popitem()[1].close()
+
+
+class Searcher:
+    """Searches one target, `[schema.]table[.slot]`, in whichever version is active at the moment.
+
+    `source` is a connection, a pool of them, or a DSN. On a connection with an open transaction the search is part of
+    that transaction and leaves it as it was, its settings included; else no transaction is open while the provider is
+    asked. From several threads at once use a pool. Providers come from the configuration, unless `open_embedder`
+    says how to reach them. `remember` is the number of query vectors that are kept.
+    """
+
+    def __init__(
+        self, source: Source, target: str, *, open_embedder: Opener | None = None, remember: int = 256
+    ) -> None:
+        self._source = config.dsn(source) if isinstance(source, str) else source
+        self._own: psycopg.Connection[Any] | None = None
+        self._target = target
+        self._slot: tuple[int, str] | None = None
+        self._vectors = QueryVectors(open_embedder, remember)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the embedders, and the connection if it is our own."""
+        self._vectors.close()
+        if self._own is not None:
+            self._own.close()
+
+    def search(
+        self,
+        text: str,
+        *,
+        limit: int = 10,
+        columns: Sequence[str] | None = None,
+        where: sql.Composable | LiteralString | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        version: str | None = None,
+        key: str | None = None,
+    ) -> Result:
+        """Return the nearest rows of the active version, of the one that `key` is routed to, or of `version`.
+
+        `columns` are the view's, by default the key. `where` is a condition over the view's columns, in the
+        developer's own words: values go into `parameters`, as `%(name)s`. Raises NotFoundError without such a version,
+        UsageError, ProviderError, DatabaseError.
+        """
+        if limit < 1:
+            raise UsageError(f"limit is {limit}", next_step="ask for 1 row or more")
+        if "distance" in (columns or ()):
+            raise UsageError("distance is what the result calls the distance", next_step="leave it out of columns=")
+        condition = sql.SQL(where) if isinstance(where, str) else where or sql.SQL("true")
+        for _ in range(_ATTEMPTS):
+            space = self._space(version, key)
+            given = {"pgvmig_query": self._vectors.literal(space.contract, text), "pgvmig_limit": limit}
+            statement = space.statement(columns or space.key_columns, condition)
+            rows = self._rows(space, statement, {**(parameters or {}), **given})
+            if rows is not None:
+                return _result(space, rows)
+        raise _gone(space)
+
+    def _space(self, version: str | None, key: str | None) -> Space:
+        with translated(), self._connection() as connection, connection.transaction():
+            relation, slot = self._slot = self._slot or _find_slot(connection, self._target)
+            with connection.cursor(row_factory=class_row(Space)) as cursor:
+                cursor.execute(
+                    files.query("reading", "space"),
+                    {"relation": relation, "slot": slot, "version": version, "key": key},
+                )
+                space = cursor.fetchone()
+        if space is None:
+            self._slot = None  # the table may be another one under its name by the next search
+            raise _no_version(self._target, version)
+        if space.view_name is None:
+            raise _gone(space)
+        return space
+
+    def _rows(
+        self, space: Space, statement: sql.Composed, parameters: Mapping[str, Any]
+    ) -> list[dict[str, Any]] | None:
+        """Return the rows found, None when the version's view is gone."""
+        with translated(), self._connection() as connection:
+            nested = connection.info.transaction_status != TransactionStatus.IDLE
+            try:
+                with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
+                    before = _set_local(connection, space.settings())
+                    rows = cursor.execute(statement, parameters).fetchall()
+                    if nested:  # a savepoint that is released leaves SET LOCAL to the caller's transaction
+                        _set_local(connection, before)
+                    # The lock that the search took holds until the transaction's end, so the answer does, too.
+                    return rows if rows or _is_there(connection, space) else None
+            except psycopg.ProgrammingError:
+                if _is_there(connection, space):
+                    raise
+                return None
+
+    @contextmanager
+    def _connection(self) -> Iterator[psycopg.Connection[Any]]:
+        if isinstance(self._source, psycopg.Connection):
+            yield self._source
+        elif isinstance(self._source, str):
+            if self._own is None or self._own.closed:
+                self._own = connect(self._source, application_name="pgvmig search")
+            yield self._own
+        else:
+            with self._source.connection() as connection:
+                yield connection
+
+
+def _open_configured(contract: Contract) -> QueryEmbedder:
+    from pgvmig.embedders import open_embedder
+
+    return open_embedder(contract)
+
+
+def _find_slot(connection: psycopg.Connection[Any], target: str) -> tuple[int, str]:
+    first = versions.select(connection, target)[0]
+    return first.relation, first.slot
+
+
+def _percent_doubled(part: sql.Composable) -> sql.SQL:
+    """Return names and literals as a statement with parameters wants them; psycopg quotes and does not do that."""
+    return sql.SQL(files.text(part).replace("%", "%%"))
+
+
+def _set_local(connection: psycopg.Connection[Any], settings: Mapping[str, str | None]) -> dict[str, str | None]:
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        cursor.execute(
+            files.query("reading", "set_local"), {"names": list(settings), "values": list(settings.values())}
+        )
+        return {name: before for name, before, _ in cursor}
+
+
+def _is_there(connection: psycopg.Connection[Any], space: Space) -> bool:
+    with connection.transaction(), connection.cursor(row_factory=scalar_row) as cursor:
+        return bool(cursor.execute(space.is_there()).fetchone())
+
+
+def _result(space: Space, rows: list[dict[str, Any]]) -> Result:
+    contract = space.contract
+    return Result(
+        version=space.version,
+        model=contract.model,
+        model_version=contract.model_version,
+        fingerprint=contract.fingerprint,
+        rows=rows,
+    )
+
+
+def _no_version(target: str, version: str | None) -> NotFoundError:
+    if version is not None:
+        return NotFoundError(f"{target} has no version {version}", next_step="pgvmig status")
+    return NotFoundError(
+        f"{target} has no active version",
+        hazard="Nobody has said yet which version's vectors are complete enough to search",
+        next_step=f"pgvmig cutover {target} VERSION, or search version=",
+    )
+
+
+def _gone(space: Space) -> NotFoundError:
+    if space.state == "retired":
+        return NotFoundError(
+            f"{space.label} {space.version} is retired", next_step="leave version= out to search the active one"
+        )
+    return NotFoundError(
+        f"the view of {space.label} {space.version} is gone",
+        hazard="A REPEATABLE READ transaction that began before the version was retired still calls it the active one",
+        next_step="search again in a new transaction",
+    )

@@ -1,0 +1,39 @@
+-- name: space
+-- Which version to search, and all that a search through its own view must know. A named version, else the one that the
+-- key is routed to, else the active one.
+SELECT v.version, v.state, v.slot, k.definition, v.search, v.view::oid::bigint AS view,
+       n.nspname AS view_schema, w.relname AS view_name, s.key_columns,
+       pgvmig.label(v.relation, v.slot) AS label,
+       pgvmig.vector_schema() AS vector_schema,
+       pgvmig.metric_operator(k.definition ->> 'metric') AS operator,
+       (SELECT string_to_array(e.extversion, '.')::integer[] >= ARRAY[0, 8]
+        FROM pg_extension e WHERE e.extname = 'vector') AS can_iterate
+FROM pgvmig.version v
+JOIN pgvmig.slot s ON s.relation = v.relation AND s.slot = v.slot
+JOIN pgvmig.contract k ON k.fingerprint = v.fingerprint
+LEFT JOIN pg_class w ON w.oid = v.view
+LEFT JOIN pg_namespace n ON n.oid = w.relnamespace
+WHERE v.relation = %(relation)s::oid AND v.slot = %(slot)s::text
+  AND v.version = CASE
+      WHEN %(version)s::text IS NOT NULL THEN %(version)s::text
+      WHEN %(key)s::text IS NOT NULL THEN pgvmig.route(%(relation)s::oid::regclass, %(key)s::text, %(slot)s::text)
+      ELSE (SELECT a.version FROM pgvmig.active_space(%(relation)s::oid::regclass, %(slot)s::text) AS a) END
+
+-- name: search
+-- The version's own view, so that vectors and query are of one space whatever is active by now. The first condition is
+-- settled when the statement is planned: under this name there could by now be the view of another contract.
+SELECT {columns}, w.{slot} OPERATOR({vector_schema}.{operator}) %(pgvmig_query)s::{vector_type} AS distance
+FROM {view} AS w
+WHERE {view_text}::regclass = {view_oid}::oid AND ({condition})
+ORDER BY distance
+LIMIT %(pgvmig_limit)s
+
+-- name: is_there
+-- Is it still the same view? PostgreSQL looks a name up in the catalog as it is now, whatever snapshot we read with.
+SELECT coalesce(to_regclass({view_text})::oid = {view_oid}::oid, false)
+
+-- name: set_local
+-- For this transaction only; returns what they were before.
+SELECT s.name, s.before, set_config(s.name, s.value, true)
+FROM (SELECT u.name, u.value, current_setting(u.name, true) AS before
+      FROM unnest(%(names)s::text[], %(values)s::text[]) AS u (name, value) OFFSET 0) AS s
