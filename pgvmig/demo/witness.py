@@ -1,7 +1,7 @@
 """Was a search ranked in the wrong space? Answered by the vectors themselves, never by a label.
 
 Each vector that a search showed is looked for among the demo's own vectors: what the model that embedded the query
-makes of every text there is. A vector of an older text of its row is stale, but in its space; one of another model is not.
+makes of every text there is. A vector of an older text of its row is stale, but in its space; another model's is not.
 """
 
 from __future__ import annotations
