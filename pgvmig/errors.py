@@ -111,7 +111,7 @@ class AnswerRejectedError(ProviderError):
 
 
 class StoppedError(PgvmigError):
-    """Somebody asked to stop (SIGTERM, the time limit, close) in the middle of a wait; the work is left. Exit code 3."""
+    """Somebody asked to stop (SIGTERM, the time limit) in the middle of a wait; the work is left. Exit code 3."""
 
     exit_code = 3
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from alembic.operations import Operations
+from alembic.util import CommandError
 from psycopg import sql
 from sqlalchemy.exc import DBAPIError
 
@@ -16,7 +17,7 @@ from pgvmig.address import Address
 from pgvmig.catalog import schema
 from pgvmig.catalog.connection import translate
 from pgvmig.contract import Contract
-from pgvmig.errors import ConfigError
+from pgvmig.errors import ConfigError, PgvmigError
 from pgvmig.runner import Row
 
 
@@ -94,6 +95,13 @@ def require_own_transaction(operations: Operations) -> MigrationRunner:
             next_step="context.configure(..., transaction_per_migration=True) in env.py",
         )
     return run
+
+
+def as_command_error(error: PgvmigError) -> PgvmigError:
+    """Return the error as one that is Alembic's CommandError as well, so that its command line prints the message."""
+    kind = type(error)
+    both: type[PgvmigError] = type(kind.__name__, (kind, CommandError), {"__doc__": kind.__doc__})
+    return both(error.found, hazard=error.hazard, next_step=error.next_step, **error.data)
 
 
 def _revision() -> str:

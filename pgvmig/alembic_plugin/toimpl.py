@@ -2,33 +2,53 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+from collections.abc import Callable
 from typing import Any
 
-from alembic.operations import Operations
+from alembic.operations import MigrateOperation, Operations
 
 from pgvmig import adding, indexing, switch
 from pgvmig.address import Address, address
 from pgvmig.alembic_plugin import ops
-from pgvmig.alembic_plugin.migration_runner import MigrationRunner, begin, require_own_transaction
+from pgvmig.alembic_plugin.migration_runner import MigrationRunner, as_command_error, begin, require_own_transaction
 from pgvmig.catalog import schema
+from pgvmig.errors import PgvmigError
 
 log = logging.getLogger("pgvmig")
 
 
-@Operations.implementation_for(ops.InstallOp)
+def implementation_for(operation: type[MigrateOperation]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register an implementation whose errors Alembic prints as its own, in a line and not as a traceback."""
+
+    def register(implementation: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(implementation)
+        def implemented(*arguments: Any) -> None:
+            try:
+                implementation(*arguments)
+            except PgvmigError as error:
+                raise as_command_error(error) from error
+
+        Operations.implementation_for(operation)(implemented)
+        return implemented
+
+    return register
+
+
+@implementation_for(ops.InstallOp)
 def install(operations: Operations, operation: ops.InstallOp) -> None:
     """Install or upgrade the control schema."""
     schema.install(require_own_transaction(operations), operation.version)
 
 
-@Operations.implementation_for(ops.UninstallOp)
+@implementation_for(ops.UninstallOp)
 def uninstall(operations: Operations, _operation: ops.UninstallOp) -> None:
     """Drop the control schema."""
     schema.uninstall(require_own_transaction(operations))
 
 
-@Operations.implementation_for(ops.AddEmbeddingOp)
+@implementation_for(ops.AddEmbeddingOp)
 def add(operations: Operations, operation: ops.AddEmbeddingOp) -> None:
     """Add a version."""
     run = begin(operations)
@@ -40,14 +60,14 @@ def add(operations: Operations, operation: ops.AddEmbeddingOp) -> None:
         _name_triggers(run, where)
 
 
-@Operations.implementation_for(ops.DropEmbeddingOp)
+@implementation_for(ops.DropEmbeddingOp)
 def drop(operations: Operations, operation: ops.DropEmbeddingOp) -> None:
     """Undo add."""
     run = begin(operations)
     adding.drop(run, _address(operation), destroy=_told(run, "pgvmig_drop", operation))
 
 
-@Operations.implementation_for(ops.AdoptEmbeddingOp)
+@implementation_for(ops.AdoptEmbeddingOp)
 def adopt(operations: Operations, operation: ops.AdoptEmbeddingOp) -> None:
     """Adopt a column's vectors."""
     adding.adopt(
@@ -61,13 +81,13 @@ def adopt(operations: Operations, operation: ops.AdoptEmbeddingOp) -> None:
     )
 
 
-@Operations.implementation_for(ops.ReleaseEmbeddingOp)
+@implementation_for(ops.ReleaseEmbeddingOp)
 def release(operations: Operations, operation: ops.ReleaseEmbeddingOp) -> None:
     """Undo adopt."""
     adding.release(begin(operations), _address(operation))
 
 
-@Operations.implementation_for(ops.IndexEmbeddingOp)
+@implementation_for(ops.IndexEmbeddingOp)
 def index(operations: Operations, operation: ops.IndexEmbeddingOp) -> None:
     """Build the index."""
     run = begin(operations)
@@ -75,34 +95,34 @@ def index(operations: Operations, operation: ops.IndexEmbeddingOp) -> None:
     indexing.build(run, _address(operation), method=operation.method, options=operation.options, early=early)
 
 
-@Operations.implementation_for(ops.DropEmbeddingIndexOp)
+@implementation_for(ops.DropEmbeddingIndexOp)
 def drop_index(operations: Operations, operation: ops.DropEmbeddingIndexOp) -> None:
     """Drop the index."""
     indexing.drop(begin(operations), _address(operation), method=operation.method)
 
 
-@Operations.implementation_for(ops.CutOverEmbeddingOp)
+@implementation_for(ops.CutOverEmbeddingOp)
 def cut_over(operations: Operations, operation: ops.CutOverEmbeddingOp) -> None:
     """Cut over."""
     where = _address(operation)
     _say(where, "cut over", switch.cut_over(begin(operations), where, switch.Terms.forced(operation.force)))
 
 
-@Operations.implementation_for(ops.RollBackEmbeddingOp)
+@implementation_for(ops.RollBackEmbeddingOp)
 def roll_back(operations: Operations, operation: ops.RollBackEmbeddingOp) -> None:
     """Roll back."""
     where = _address(operation)
     _say(where, "rolled back", switch.roll_back(begin(operations), where, switch.Terms.forced(operation.force)))
 
 
-@Operations.implementation_for(ops.RetireEmbeddingOp)
+@implementation_for(ops.RetireEmbeddingOp)
 def retire(operations: Operations, operation: ops.RetireEmbeddingOp) -> None:
     """Retire."""
     where = _address(operation)
     _say(where, "retired", switch.retire(begin(operations), where, operation.force))
 
 
-@Operations.implementation_for(ops.RefreshEmbeddingViewsOp)
+@implementation_for(ops.RefreshEmbeddingViewsOp)
 def refresh(operations: Operations, operation: ops.RefreshEmbeddingViewsOp) -> None:
     """Refresh the views."""
     adding.refresh_views(begin(operations), operation.table, operation.schema, operation.slot)

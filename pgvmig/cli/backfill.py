@@ -15,7 +15,6 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from pgvmig import config
 from pgvmig.cli import output
-from pgvmig.errors import ConfigError
 
 _WORK_LEFT = {"time", "signal", "locked"}
 
@@ -64,10 +63,12 @@ def command(
     JSON: {"why": "done", "seconds": 12.3, "waited": 0.0, "peak_lag": 0.02, "peak_lag_bytes": 8192,
            "versions": {"documents v2": {"written": 1500, "empty": 0, "failed": 0, "batches": 24, ...}}}
     """
-    run, options = _worker()
+    with output.needs("worker"):
+        from pgvmig.backfill.options import Options
+        from pgvmig.backfill.worker import run
     with _progress(shown=not as_json) as report, _stopping() as stop:
         result = run(
-            options(
+            Options(
                 dsn=config.dsn(dsn),
                 target=target,
                 version=version,
@@ -85,20 +86,6 @@ def command(
     else:
         _show(result)
     return output.WORK_LEFT if result.why in _WORK_LEFT else 0
-
-
-def _worker() -> tuple[Callable[[Any], Any], Callable[..., Any]]:
-    """Return the worker, which needs more than the core install has."""
-    try:
-        from pgvmig.backfill.options import Options
-        from pgvmig.backfill.worker import run
-    except ImportError as error:
-        raise ConfigError(
-            f"{error.name or error} is not installed",
-            hazard="What reviews and applies migrations needs no provider's client; what embeds does",
-            next_step="pip install 'pgvmig[worker]'",
-        ) from error
-    return run, Options
 
 
 @contextlib.contextmanager

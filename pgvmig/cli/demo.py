@@ -29,7 +29,8 @@ def command(rows: int, as_json: bool) -> None:
            "rows_per_second", "peak_replication_lag_seconds", "ndcg_at_10_old", "ndcg_at_10_new",
            "searches_failed", "searches_wrong_space", "rollback_seconds", ...}
     """
-    from pgvmig.demo import journey
+    with output.needs("demo"):
+        from pgvmig.demo import journey
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with _progress(shown=not as_json) as report:

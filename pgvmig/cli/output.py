@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Any
 
@@ -17,7 +18,7 @@ from rich.table import Table
 from pgvmig import config
 from pgvmig.catalog import connection, schema
 from pgvmig.catalog.connection import translate
-from pgvmig.errors import PgvmigError
+from pgvmig.errors import ConfigError, PgvmigError
 from pgvmig.runner import ConnectionRunner
 
 WORK_LEFT = 3
@@ -76,6 +77,19 @@ def run(command: click.Command) -> int:
     except psycopg.Error as error:
         return show_error(translate(error))
     return outcome if isinstance(outcome, int) else 0
+
+
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Say which extra to install when the block's imports find that it is missing."""
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError(
+            f"{error.name or error} is not installed",
+            hazard="The core install reviews, applies and switches; what embeds needs more",
+            next_step=f"pip install 'pgvmig[{extra}]'",
+        ) from error
 
 
 def show_error(error: PgvmigError) -> int:

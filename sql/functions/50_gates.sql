@@ -1,23 +1,28 @@
 -- Gates: what must hold before a verb runs. Each is a function gate_<name>(version, max_stale_age) that returns one
 -- gate_result and changes nothing; check_gates lists them. To add one: write it, add its line there.
 
--- Coverage: every row has a vector of its present text, or a recorded reason why not.
+-- Coverage: every row has a vector of its present text, or a recorded reason why not. Rows that changed a moment ago do
+-- not count, unless they are most of the table: after a bulk load a switch would hide it.
 CREATE OR REPLACE FUNCTION pgvmig.gate_coverage(v pgvmig.version, max_stale_age interval) RETURNS pgvmig.gate_result
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     c record;
+    lacking bigint;
     found text;
 BEGIN
     SELECT * INTO c FROM pgvmig.coverage(v.version_id, max_stale_age);
+    lacking := c.missing + CASE WHEN c.missing_recent > c.total / 2.0 THEN c.missing_recent ELSE 0 END;
     found := concat_ws(' and ',
-        CASE WHEN c.missing > 0 THEN
-            format('%s of %s rows have no vector', pgvmig.figure(c.missing), pgvmig.figure(c.total)) END,
+        CASE WHEN lacking > 0 THEN
+            format('%s of %s rows have no vector', pgvmig.figure(lacking), pgvmig.figure(c.total)) END,
         CASE WHEN c.outdated > 0 THEN
             format('%s of %s rows have a vector of an older text', pgvmig.figure(c.outdated), pgvmig.figure(c.total)) END);
-    RETURN ('coverage', c.missing + c.outdated = 0,
-            coalesce(nullif(found, ''), format('all %s rows have a vector or a recorded reason', pgvmig.figure(c.total))),
+    RETURN ('coverage', found = '',
+            coalesce(nullif(found, ''), format('%s rows, %s of them to be embedded still, none for longer than %s s',
+                pgvmig.figure(c.total), pgvmig.figure(c.missing_recent + c.outdated_recent),
+                extract(epoch FROM max_stale_age)::integer)),
             format('pgvmig backfill %s %s', pgvmig.label(v.relation, v.slot), v.version),
             to_jsonb(c))::pgvmig.gate_result;
 END
