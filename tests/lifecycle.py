@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from pgvmig import adding
 from pgvmig.address import Address, address
@@ -28,7 +29,11 @@ def install(connection: psycopg.Connection[Any]) -> None:
 
 
 def add_version(
-    connection: psycopg.Connection[Any], table: str, version: str, contract: dict[str, Any] | None = None, **options: Any
+    connection: psycopg.Connection[Any],
+    table: str,
+    version: str,
+    contract: dict[str, Any] | None = None,
+    **options: Any,
 ) -> Version:
     """Add a version; what `contract` leaves out is CONTRACT's. Options: schema, slot, columns, key."""
     where = address(table, version, options.pop("schema", None), options.pop("slot", "embedding"))
@@ -56,3 +61,45 @@ def find(connection: psycopg.Connection[Any], where: Address) -> Version:
         and where.table.schema in (None, v.table_schema)
     ]
     return found
+
+
+def stale(connection: psycopg.Connection[Any], version: Version) -> list[Any]:
+    """Return the keys that wait for the worker, oldest entry first; several columns make a tuple."""
+    return _keys(connection, version, "stale", "entry")
+
+
+def outcomes(connection: psycopg.Connection[Any], version: Version) -> list[Any]:
+    """Return the keys of rows that have a recorded outcome."""
+    return _keys(connection, version, "outcome", "recorded_at")
+
+
+def _keys(connection: psycopg.Connection[Any], version: Version, suffix: str, order: str) -> list[Any]:
+    statement = sql.SQL("SELECT {keys} FROM {queue} ORDER BY {order}").format(
+        keys=sql.SQL(", ").join(map(sql.Identifier, version.queue_columns)),
+        queue=sql.Identifier("pgvmig", version.object(suffix)),
+        order=sql.Identifier(order),
+    )
+    rows = connection.execute(statement).fetchall()
+    return [row[0] if len(row) == 1 else row for row in rows]
+
+
+def forget_stale(connection: psycopg.Connection[Any], version: Version) -> None:
+    """Empty the queue, as if the worker had worked it off."""
+    connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier("pgvmig", version.object("stale"))))
+
+
+def record_outcome(connection: psycopg.Connection[Any], version: Version, key: Any, kind: str, text: str = "") -> None:
+    """Record what the worker records when a row gets no vector."""
+    statement = sql.SQL(
+        "INSERT INTO {queue} ({key}, kind, source_hash, error) "
+        "VALUES ({value}, {kind}, pgvmig.source_hash({text}), 'as a test')"
+    )
+    connection.execute(
+        statement.format(
+            queue=sql.Identifier("pgvmig", version.object("outcome")),
+            key=sql.Identifier(version.queue_columns[0]),
+            value=sql.Literal(key),
+            kind=sql.Literal(kind),
+            text=sql.Literal(text),
+        )
+    )

@@ -92,7 +92,10 @@ BEGIN
         INSERT INTO pgvmig.version AS x (relation, slot, version, state, writer, adopted, layout, fingerprint, vector_relation,
             vector_column, version_id_column, source_hash_column, embedded_at_column, view, object_name)
         VALUES ($1, $2, $3, CASE WHEN $14 THEN 'active' ELSE 'added' END, $15, $14, $13, mark, $1,
-            $8, $9, $10, $11, $5, $12)
+            $8, $9, $10, $11, $5,
+            -- "app"."documents" and "app_documents" would give their objects one name
+            CASE WHEN EXISTS (SELECT FROM pgvmig.version o WHERE o.object_name = $12)
+                 THEN pgvmig.fit($12 || '_' || relation::oid) ELSE $12 END)
         RETURNING x.version_id INTO id;
     END IF;
     PERFORM pgvmig.end_verb();
