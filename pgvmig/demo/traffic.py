@@ -33,7 +33,7 @@ ORDER BY embedding <=> %s::vector LIMIT 10
 
 
 # What a user does between two searches, and the writer between two writes; the models need the processors as well.
-_THINKS, _WRITES = 0.01, 0.05
+_THINKS, _WRITES = 0.01, 0.1
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ def demo(*arguments: str) -> subprocess.Popen[str]:
 
 @pytest.mark.timeout(280)
 def test_a_small_migration_end_to_end() -> None:
-    process = demo("--rows", "300", "--json")
+    process = demo("--rows", "800", "--json")
     out, err = process.communicate()
     assert process.returncode == 0, err or out
     measured = json.loads(out)
@@ -36,8 +36,8 @@ def test_a_small_migration_end_to_end() -> None:
     assert measured["searches_wrong_space"] == 0
     assert measured["searches_answered"] > 100
     assert measured["writes"] > 100
-    assert measured["rows_embedded"] >= 300
-    assert measured["rows"] >= 300
+    assert measured["rows_embedded"] >= 800
+    assert measured["rows"] >= 800
     assert measured["index_scans_old"] > 0
     assert measured["index_scans_new"] > 0
     assert measured["ndcg_at_10_new"] > measured["ndcg_at_10_old"] > 0.3
