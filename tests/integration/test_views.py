@@ -1,5 +1,7 @@
 """Version views and the current view: what they show, what a swap leaves alone, and that both writers of them agree."""
 
+import threading
+
 import psycopg
 import pytest
 from lifecycle import add_version, adopt_version, find, install
@@ -139,21 +141,15 @@ def test_the_right_guard_costs_nothing(connection, versions):
     assert guarded == plan(connection, query.format(""))
 
 
-@pytest.mark.parametrize("view", ["documents_v1", "documents_v2", "documents_current"])
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "INSERT INTO {} (id) VALUES (9)",
-        "UPDATE {} SET body = 'x'",
-        "DELETE FROM {}",
-        "UPDATE {} SET id = 5 WHERE id = 1",
-    ],
-)
-def test_views_are_read_only(connection, versions, view, statement):
-    with pytest.raises(psycopg.Error, match=f"view public.{view} is read-only") as caught:
-        connection.execute(statement.format(view))
-    assert caught.value.sqlstate == "PV005"
-    assert caught.value.diag.message_hint == "write to the table; the worker writes the vectors"
+def test_views_are_read_only(connection, versions):
+    statements = ("INSERT INTO {} (id) VALUES (9)", "UPDATE {} SET body = 'x' WHERE id = 1", "DELETE FROM {}")
+    for view in ("documents_v1", "documents_v2", "documents_current"):
+        for statement in statements:
+            with pytest.raises(psycopg.Error, match=f"view public.{view} is read-only") as caught:
+                connection.execute(statement.format(view))
+            assert caught.value.sqlstate == "PV005"
+            assert caught.value.diag.message_hint == "write to the table; the worker writes the vectors"
+    assert connection.execute("SELECT count(*) FROM documents WHERE body <> 'x'").fetchone() == (3,)
 
 
 # What a swap leaves alone
@@ -206,7 +202,7 @@ def test_prepared_statements_survive_swaps_between_dimensions(connection, versio
     assert reader.execute("SELECT count(*) FROM pg_prepared_statements").fetchone()[0] >= 1
 
 
-def test_swap_waits_for_a_reader_and_then_goes_through(connection, versions, database):
+def test_swap_waits_for_a_reader_and_kills_nobody(connection, versions, database):
     reader = database.connect(autocommit=False)
     reader.execute("SELECT FROM documents_current LIMIT 1")
     with pytest.raises(pg.LockNotAvailable, match="no lock in 2 attempts"):
@@ -214,9 +210,11 @@ def test_swap_waits_for_a_reader_and_then_goes_through(connection, versions, dat
             "SELECT pgvmig.execute_patiently('LOCK documents_current IN ACCESS EXCLUSIVE MODE', '20 ms', 2)"
         )
     assert spaces(connection) == ["v1"]
-    reader.rollback()
+    leaves = threading.Timer(0.5, reader.rollback)
+    leaves.start()
     cut_over(connection, versions[1])
-    assert spaces(connection) == ["v2"]
+    leaves.join()
+    assert spaces(connection) == spaces(reader) == ["v2"]
 
 
 def test_a_current_view_that_somebody_dropped_comes_back_with_the_next_switch(connection, versions):
@@ -344,9 +342,9 @@ def test_a_slots_long_name_gives_the_same_columns_in_both_renderings(connection,
     assert rendered_by_sql(connection, version) == definition(connection, sql.Identifier(version.view_name).as_string())
 
 
-@pytest.mark.parametrize("name", ["documents", "ü" * 40, "x" * 62 + "ü", "x" * 70, 'a"b' * 30, ""])
-def test_both_languages_cut_names_alike(connection, name):
-    assert connection.execute("SELECT pgvmig.fit(%s)", (name,)).fetchone() == (fit(name),)
+def test_both_languages_cut_names_alike(connection):
+    for name in ("documents", "ü" * 40, "x" * 62 + "ü", "x" * 53 + "ü" * 9, "x" * 70, 'a"b' * 30, ""):
+        assert connection.execute("SELECT pgvmig.fit(%s)", (name,)).fetchone() == (fit(name),)
 
 
 def test_a_table_in_another_schema(connection):
