@@ -32,7 +32,7 @@ def check(run: Runner, version_id: int, max_stale_age: timedelta) -> list[GateRe
             "switch",
             "check_gates",
             version_id=sql.Literal(version_id),
-            max_stale_age=sql.Literal(f"{max_stale_age.total_seconds():g} s"),
+            max_stale_age=sql.Literal(max_stale_age),
         )
     )
     return [GateResult(**row) for row in rows]

@@ -49,7 +49,7 @@ class Terms:
     def literals(self) -> dict[str, sql.Literal]:
         """Return the terms as SQL literals."""
         return {
-            "max_stale_age": sql.Literal(f"{self.max_stale_age.total_seconds():g} s"),
+            "max_stale_age": sql.Literal(self.max_stale_age),
             "skip": sql.Literal(self.skip),
             "reason": sql.Literal(self.reason),
         }

@@ -103,3 +103,27 @@ def record_outcome(connection: psycopg.Connection[Any], version: Version, key: A
             text=sql.Literal(text),
         )
     )
+
+
+def embed(connection: psycopg.Connection[Any], version: Version, where: str = "true") -> int:
+    """Write a vector and its provenance for every such row that has none, as the worker would. Returns how many."""
+    ones = "[" + ",".join(["1"] * version.contract.dimensions) + "]"
+    statement = sql.SQL(
+        "UPDATE {table} AS d SET {vector} = {ones}, {version_id} = {id}, {embedded_at} = now(), "
+        "{source_hash} = pgvmig.source_hash({input}(d)) WHERE {vector} IS NULL AND ({where})"
+    )
+    rows = connection.execute(
+        statement.format(
+            table=sql.Identifier(version.table_schema, version.table_name),
+            vector=sql.Identifier(version.vector_column),
+            ones=sql.Literal(ones),
+            version_id=sql.Identifier(version.version_id_column),
+            id=sql.Literal(version.version_id),
+            embedded_at=sql.Identifier(version.embedded_at_column),
+            source_hash=sql.Identifier(version.source_hash_column),
+            input=sql.Identifier("pgvmig", version.object("input")),
+            where=sql.SQL(where),
+        )
+    )
+    forget_stale(connection, version)
+    return rows.rowcount

@@ -92,7 +92,10 @@ DECLARE
     wanted text := pgvmig.metric_opclass(c ->> 'vector_type', c ->> 'metric');
     others text;
     serving regclass;
-    next text := format('op.index_embedding(%L, %L)', pgvmig.label(v.relation, 'embedding'), v.version);
+    next text := (SELECT format('in a revision, op.index_embedding(%L, %L%s%s)', r.relname, v.version,
+                                CASE WHEN n.nspname <> 'public' THEN format(', schema=%L', n.nspname) END,
+                                CASE WHEN v.slot <> 'embedding' THEN format(', slot=%L', v.slot) END)
+                  FROM pg_class r JOIN pg_namespace n ON n.oid = r.relnamespace WHERE r.oid = v.relation);
     found text;
 BEGIN
     SELECT string_agg(format('%s (%s%s)', i.index, i.opclass, CASE WHEN i.valid THEN '' ELSE ', invalid' END), ', ')
@@ -108,7 +111,7 @@ BEGIN
         END IF;
     END IF;
     RETURN ('index', found IS NULL, coalesce(found, format('%s serves %s', serving, v.view)),
-            'in a revision, ' || next, jsonb_build_object('index', serving::text))::pgvmig.gate_result;
+            next, jsonb_build_object('index', serving::text))::pgvmig.gate_result;
 END
 $$;
 
@@ -176,7 +179,10 @@ BEGIN
     WHERE NOT EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
                       WHERE n.nspname = 'pgvmig' AND p.proname = 'gate_' || s);
     IF unknown IS NOT NULL THEN
-        RAISE EXCEPTION 'there is no gate named %', unknown USING ERRCODE = 'PV004';
+        RAISE EXCEPTION 'there is no gate named %', unknown
+            USING ERRCODE = 'PV004',
+                  HINT = (SELECT 'use one of ' || string_agg(substr(p.proname, 6), ', ' ORDER BY p.proname)
+                          FROM pg_proc p WHERE p.pronamespace = 'pgvmig'::regnamespace AND p.proname LIKE 'gate\_%');
     END IF;
     IF cardinality(skip) > 0 AND coalesce(trim(reason), '') = '' THEN
         RAISE EXCEPTION 'gate % is to be skipped and no reason is given', array_to_string(skip, ', ')
