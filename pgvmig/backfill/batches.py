@@ -90,14 +90,21 @@ def stripes(places: Iterable[Place], size: int) -> list[list[Key]]:
     """Return the keys in stripes: first one row of each page, then a second of each, and so on; none over `size`.
 
     A batch takes one tuple a page, because the first new versions have to leave their page; once the old ones are dead
-    to everybody PostgreSQL prunes the page, and the following stripes find room on it and stay HOT.
+    to everybody PostgreSQL prunes the page, and the following stripes find room on it and stay HOT. Where there are few
+    pages, short stripes are put together: a request for each would cost more than the room is worth.
     """
     seen: Counter[int] = Counter()
     by_rank: dict[int, list[Key]] = defaultdict(list)
     for place in places:
         by_rank[seen[place.block]].append(place.key)
         seen[place.block] += 1
-    return [stripe[i : i + size] for stripe in by_rank.values() for i in range(0, len(stripe), size)]
+    batches: list[list[Key]] = []
+    for stripe in by_rank.values():
+        if batches and len(batches[-1]) + len(stripe) <= size:
+            batches[-1] += stripe
+        else:
+            batches += [stripe[i : i + size] for i in range(0, len(stripe), size)]
+    return batches
 
 
 def _entries(claim: Claim, key: Key) -> list[int]:

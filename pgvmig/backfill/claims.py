@@ -70,13 +70,13 @@ class Claims:
         self._conn = conn
         self._keys = Keys.of(version)
         self._given = {"version_id": version.version_id, "run_id": run_id, "lease": lease}
-        parts = self._keys.parts() | {
-            "stale": objects_of(version)["stale"],
-            "busy_key": self._keys.same("b", "q"),
-            "chosen_key": self._keys.same("c", "q"),
-        }
+        parts = self._keys.parts() | objects_of(version)
+        same = self._keys.same
         self._has_stale = files.query("backfill", "has_stale", stale=parts["stale"])
-        self._claim_stale = files.query("backfill", "claim_stale", **parts)
+        self._claim_stale = files.query(
+            "backfill", "claim_stale", **parts, busy_key=same("b", "q"), chosen_key=same("c", "q")
+        )
+        self._forget_orphans = files.query("backfill", "forget_orphans", **parts, same_key=same("o", "c"))
 
     def pages(self, blocks: int, end: Callable[[], int]) -> Range | None:
         """Lease the next range of at most `blocks` pages; None when there is none at the moment.
@@ -136,6 +136,7 @@ class Claims:
                 self._run("begin_pass", end_block=end)
             else:
                 self._run("finish_walk")
+                self._conn.execute(self._forget_orphans, self._given)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

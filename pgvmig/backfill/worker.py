@@ -31,7 +31,7 @@ from pgvmig.runner import ConnectionRunner
 _GRACE, _LONG_GRACE = 1.0, 10.0
 # Between two looks: at requests on their way, at an empty log, at whether all have caught up, at which versions exist.
 _TICK = 0.1
-_POLL = 1.0
+_POLL = 0.5
 _LOOK = 0.5
 _REFRESH = 5.0
 

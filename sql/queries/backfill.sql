@@ -49,6 +49,14 @@ FROM finished f WHERE b.version_id = f.version_id
 -- name: finish_walk
 UPDATE pgvmig.backfill SET walked = true, walked_at = clock_timestamp() WHERE version_id = %(version_id)s
 
+-- name: forget_orphans
+-- A REPEATABLE READ transaction that deletes a row does not see an outcome recorded since its snapshot.
+WITH orphan AS MATERIALIZED (
+    SELECT {queue_columns} FROM {outcome} AS o
+    WHERE NOT EXISTS (SELECT FROM {table} AS d WHERE {recorded}) FOR UPDATE OF o SKIP LOCKED
+)
+DELETE FROM {outcome} AS o USING orphan AS c WHERE {same_key}
+
 -- name: walk_again
 -- Look over the whole table once more: it was asked for, or the last look is long ago.
 UPDATE pgvmig.backfill SET walked = false

@@ -1,0 +1,21 @@
+"""Fixtures of the integration tests."""
+
+import pytest
+from backfilling import Site
+
+from pgvmig.demo.model_server import serving
+from pgvmig.demo.models import HashModel
+
+
+@pytest.fixture
+def model_server():
+    with serving({"new": HashModel("hash", 8), "other": HashModel("other", 8)}) as running:
+        yield running
+
+
+@pytest.fixture
+def site(database, model_server, monkeypatch):
+    """A database with the control schema, whose providers lead to the model server."""
+    for provider in model_server.models:
+        monkeypatch.setenv(f"PGVMIG_{provider.upper()}_BASE_URL", model_server.base_url(provider))
+    return Site(database, model_server)
