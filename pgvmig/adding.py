@@ -103,21 +103,21 @@ def adopt(
 
 def drop(run: Runner, where: Address, *, destroy: bool = False) -> None:
     """Undo `add`. Raises DestructionRefusedError while that would destroy vectors, unless `destroy`."""
-    where = _resolved(run, where)
+    where = resolved(run, where)
     run.note(f"pgvmig: drop {where.label}; refused while it would destroy vectors")
     run.run(files.query("adding", "drop_version", destroy=sql.Literal(destroy), **where.literals()))
 
 
 def release(run: Runner, where: Address) -> None:
     """Undo `adopt`: the application's column and its vectors stay."""
-    where = _resolved(run, where)
+    where = resolved(run, where)
     run.note(f"pgvmig: release {where.label}; its vectors stay")
     run.run(files.query("adding", "release_version", **where.literals()))
 
 
 def refresh_views(run: Runner, table: str, schema: str | None = None, slot: str = DEFAULT_SLOT) -> None:
     """Show columns that the application added to its table, at the end of every view of the slot."""
-    where = _resolved(run, Address(table=Table(schema, table), version="v1", slot=slot))
+    where = resolved(run, Address(table=Table(schema, table), version="v1", slot=slot))
     run.run(files.query("adding", "refresh_views", relation=where.table.relation, slot=sql.Literal(slot)))
 
 
@@ -131,7 +131,7 @@ def _locate(run: Runner, where: Address, contract: Contract) -> tuple[Address, R
 
     Raises ConflictError when it is there under another contract.
     """
-    where = _resolved(run, where)
+    where = resolved(run, where)
     if run.offline:
         return where, None
     rows = run.run(files.query("adding", "version_facts", **where.literals()))
@@ -147,7 +147,7 @@ def _locate(run: Runner, where: Address, contract: Contract) -> tuple[Address, R
     return where, rows[0]
 
 
-def _resolved(run: Runner, where: Address) -> Address:
+def resolved(run: Runner, where: Address) -> Address:
     """Return the address with the schema in which the table was found; offline as it was given."""
     if run.offline:
         return where

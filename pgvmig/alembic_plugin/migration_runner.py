@@ -39,8 +39,9 @@ class MigrationRunner:
         connection = self._context.connection
         assert connection is not None  # noqa: S101  # Alembic's types allow None for offline mode only
         try:
-            # no_parameters: a percent sign in the text is a percent sign
-            result = connection.execution_options(no_parameters=True).exec_driver_sql(text)
+            # no_parameters: a percent sign in the text is a percent sign. For this statement only: what the revision
+            # does next, SQLAlchemy has doubled the percent signs of.
+            result = connection.exec_driver_sql(text, execution_options={"no_parameters": True})
             return [dict(row) for row in result.mappings()] if result.returns_rows else []
         except DBAPIError as error:
             raise translate(error.orig or error) from error
@@ -67,11 +68,12 @@ class MigrationRunner:
         revision = sql.Literal(_revision())
         self.run(files.query("switch", "set_context", source=sql.Literal("alembic"), revision=revision))
 
-    def arguments(self) -> dict[str, str]:
-        """Return what the user gave with `alembic -x key=value`."""
+    def told(self, key: str) -> set[str]:
+        """Return what the user gave with `alembic -x key=value`, which may be repeated."""
         environment = self._context.environment_context
-        given: Any = environment.get_x_argument(as_dictionary=True) if environment is not None else {}
-        return dict(given)
+        given: Any = environment.get_x_argument() if environment is not None else []
+        pairs = [argument.partition("=") for argument in given]
+        return {value for name, _, value in pairs if name == key}
 
 
 def begin(operations: Operations) -> MigrationRunner:

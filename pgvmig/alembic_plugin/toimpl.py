@@ -64,7 +64,8 @@ def add(operations: Operations, operation: ops.AddEmbeddingOp) -> None:
 def drop(operations: Operations, operation: ops.DropEmbeddingOp) -> None:
     """Undo add."""
     run = begin(operations)
-    adding.drop(run, _address(operation), destroy=_told(run, "pgvmig_drop", operation))
+    where = _address(operation)
+    adding.drop(run, where, destroy=_told(run, "pgvmig_drop", where))
 
 
 @implementation_for(ops.AdoptEmbeddingOp)
@@ -91,8 +92,9 @@ def release(operations: Operations, operation: ops.ReleaseEmbeddingOp) -> None:
 def index(operations: Operations, operation: ops.IndexEmbeddingOp) -> None:
     """Build the index."""
     run = begin(operations)
-    early = _told(run, "pgvmig_early_index", operation)
-    indexing.build(run, _address(operation), method=operation.method, options=operation.options, early=early)
+    where = _address(operation)
+    early = _told(run, "pgvmig_early_index", where)
+    indexing.build(run, where, method=operation.method, options=operation.options, early=early)
 
 
 @implementation_for(ops.DropEmbeddingIndexOp)
@@ -132,11 +134,11 @@ def _address(operation: ops.EmbeddingOp) -> Address:
     return address(operation.table, operation.version, operation.schema, operation.slot)
 
 
-def _told(run: MigrationRunner, argument: str, operation: ops.EmbeddingOp) -> bool:
-    """Whether `-x <argument>=documents.v2` names this very version."""
-    where = _address(operation)
-    named = run.arguments().get(argument, "").replace(" ", ".")
-    return named == where.label.replace(" ", ".")
+def _told(run: MigrationRunner, key: str, where: Address) -> bool:
+    """Whether `-x <key>=documents.v2` names this very version, as the revision does or as the errors do."""
+    named = run.told(key)
+    labels = {where.label, adding.resolved(run, where).label} if named else set()
+    return any(label.replace(" ", ".") == name.replace(" ", ".") for label in labels for name in named)
 
 
 def _name_triggers(run: MigrationRunner, where: Address) -> None:
