@@ -28,7 +28,7 @@ class Column:
 def refuse_collisions(columns: Sequence[str], slot: str, table: str) -> None:
     """Raise ConflictError where the table has a column that the views want to add."""
     for name in view_columns(slot):
-        if columns.count(name) > (1 if name == slot else 0):
+        if name in columns:
             raise ConflictError(
                 f"{table} has a column {name}, which is what the views call a column of slot {slot}",
                 hazard="One of the two would be hidden",

@@ -18,7 +18,7 @@ def pytest_generate_tests(metafunc):
     """Run a test marked `majors(18, 16)` on each, and one marked `pg16` on 16; the closest mark decides."""
     if "pg_major" in metafunc.fixturenames and (majors := _majors(metafunc.definition)):
         values = [pytest.param(major, id=f"pg{major}", marks=[pytest.mark.pg16] * (major == 16)) for major in majors]
-        metafunc.parametrize("pg_major", values, scope="session")
+        metafunc.parametrize("pg_major", values)
 
 
 def _majors(item):
@@ -44,13 +44,14 @@ def servers():
         yield started
 
 
-@pytest.fixture(scope="session")
+# Not of the session: there a test without a mark would get the server of the marked one before it.
+@pytest.fixture
 def pg_major(servers):
     """The major that a test without a mark runs on."""
     return servers.default_major
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def server(servers, pg_major):
     """A PostgreSQL server that databases may be created in."""
     try:

@@ -75,7 +75,9 @@ def translate(error: BaseException) -> errors.PgvmigError:
     if state in (pg.UndefinedTable.sqlstate, pg.InvalidSchemaName.sqlstate) and "pgvmig" in message:
         return schema_missing()
     if state == pg.InsufficientPrivilege.sqlstate:
-        return errors.DatabaseError(message, next_step="run this as the table's owner", sqlstate=state)
+        return errors.DatabaseError(
+            message, next_step="GRANT what is missing, or run this as the table's owner", sqlstate=state
+        )
     return errors.DatabaseError(message, next_step=hint, sqlstate=state)
 
 

@@ -20,14 +20,16 @@ AS $$
                 || '_' || left(encode(sha256(convert_to(name, 'UTF8')), 'hex'), 8) END
 $$;
 
--- The columns' present names: by number after a rename, by name after a dump and restore gave new numbers.
+-- The columns' present names: by number after a rename, by name after a dump and restore gave new numbers. Those are
+-- smaller ones, because dropped columns leave no gap; a greater number is another column that took the old name.
 CREATE OR REPLACE FUNCTION pgvmig.present_names(relation regclass, names text[], numbers smallint[]) RETURNS text[]
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT array_agg(coalesce(
                (SELECT a.attname FROM pg_attribute a
-                WHERE a.attrelid = relation AND a.attname = u.name AND a.attnum > 0 AND NOT a.attisdropped),
+                WHERE a.attrelid = relation AND a.attname = u.name AND a.attnum BETWEEN 1 AND u.number
+                  AND NOT a.attisdropped),
                (SELECT a.attname FROM pg_attribute a
                 WHERE a.attrelid = relation AND a.attnum = u.number AND u.number > 0 AND NOT a.attisdropped),
                u.name) ORDER BY u.ordinality)

@@ -73,6 +73,34 @@ AS $$
     FROM pg_class c WHERE c.oid = view
 $$;
 
+-- Give a view another text; OID, owner, grants and options stay, or nothing happens.
+CREATE OR REPLACE FUNCTION pgvmig.replace_view(view regclass, query text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    before jsonb := pgvmig.view_identity(view);
+    options text := (SELECT 'WITH (' || string_agg(o, ', ') || ')'
+                     FROM pg_class c, unnest(c.reloptions) AS o WHERE c.oid = view);
+    complaint text;
+BEGIN
+    PERFORM pgvmig.execute_patiently(format('CREATE OR REPLACE VIEW %s %s AS %s', view, options, query));
+    IF pgvmig.view_identity(view) IS DISTINCT FROM before THEN
+        RAISE EXCEPTION 'another text for % would change its owner, grants or options', view
+            USING ERRCODE = 'PV004', DETAIL = before || ' -> ' || pgvmig.view_identity(view);
+    END IF;
+EXCEPTION
+    WHEN invalid_table_definition THEN
+        GET STACKED DIAGNOSTICS complaint = MESSAGE_TEXT;
+        RAISE EXCEPTION '% cannot become that version''s: %', view, complaint
+            USING ERRCODE = 'PV004',
+                  DETAIL = 'PostgreSQL replaces a view only by one with the same columns and types; '
+                           || 'vector and halfvec are two types.',
+                  HINT = format('in one transaction, DROP VIEW %s and switch again: it is made anew with the table''s '
+                                || 'grants, and clients prepare their statements again', view);
+END
+$$;
+
 -- Make the current view show this version. PostgreSQL's own text of the version's view is what both show, so the two
 -- cannot differ. In the caller's transaction, with the route.
 CREATE OR REPLACE FUNCTION pgvmig.swap(v pgvmig.version) RETURNS void
@@ -83,8 +111,6 @@ DECLARE
     s pgvmig.slot;
     query text := rtrim(pg_get_viewdef(v.view), ';');
     name text;
-    before jsonb;
-    options text;
 BEGIN
     SELECT x.* INTO STRICT s FROM pgvmig.slot x WHERE x.relation = v.relation AND x.slot = v.slot FOR UPDATE;
     IF NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = s.current_view) THEN  -- the first swap, or somebody dropped it
@@ -95,15 +121,7 @@ BEGIN
         PERFORM pgvmig.dress_view(name::regclass, v.relation);
         UPDATE pgvmig.slot x SET current_view = name::regclass WHERE x.relation = v.relation AND x.slot = v.slot;
     ELSE
-        before := pgvmig.view_identity(s.current_view);
-        SELECT coalesce('WITH (' || string_agg(o, ', ') || ')', '') INTO options
-        FROM pg_class c, unnest(c.reloptions) AS o WHERE c.oid = s.current_view;
-        PERFORM pgvmig.execute_patiently(
-            format('CREATE OR REPLACE VIEW %s %s AS %s', s.current_view, options, query));
-        IF pgvmig.view_identity(s.current_view) IS DISTINCT FROM before THEN
-            RAISE EXCEPTION 'the swap of % would change its owner, grants or options', s.current_view
-                USING ERRCODE = 'PV004', DETAIL = before || ' -> ' || pgvmig.view_identity(s.current_view);
-        END IF;
+        PERFORM pgvmig.replace_view(s.current_view, query);
     END IF;
     DELETE FROM pgvmig.route r WHERE r.relation = v.relation AND r.slot = v.slot;
     INSERT INTO pgvmig.route (relation, slot, version_id, percent) VALUES (v.relation, v.slot, v.version_id, 100);

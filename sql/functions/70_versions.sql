@@ -135,6 +135,15 @@ BEGIN
 END
 $$;
 
+-- What the views call the vector and what stands beside it.
+CREATE OR REPLACE FUNCTION pgvmig.view_vector_columns(slot text) RETURNS text[]
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT slot || array_agg(pgvmig.fit(slot || suffix) ORDER BY i)
+    FROM unnest(ARRAY['_space', '_model', '_model_version', '_source_hash', '_embedded_at']) WITH ORDINALITY AS u (suffix, i)
+$$;
+
 -- Columns that the application added to its table appear at the end of every view; renamed ones keep their name there.
 CREATE OR REPLACE FUNCTION pgvmig.refresh_views(relation regclass, slot text DEFAULT 'embedding') RETURNS text[]
 LANGUAGE plpgsql
@@ -156,12 +165,16 @@ BEGIN
                      AND a.attname <> ALL (s.view_columns)
                      AND a.attname <> ALL (pgvmig.present_names(s.relation, s.view_columns, s.view_numbers))
                    ORDER BY a.attnum);
+    IF EXISTS (SELECT FROM unnest(added) AS a WHERE a = ANY (pgvmig.view_vector_columns($2))) THEN
+        RAISE EXCEPTION '% now has a column that the views call one of their own: %', pgvmig.label($1, $2),
+            (SELECT string_agg(a, ', ') FROM unnest(added) AS a WHERE a = ANY (pgvmig.view_vector_columns($2)))
+            USING ERRCODE = 'PV005', DETAIL = 'One of the two would be hidden.', HINT = 'rename the table''s column';
+    END IF;
     UPDATE pgvmig.slot x
     SET view_columns = x.view_columns || added, view_numbers = x.view_numbers || pgvmig.column_numbers($1, added, NULL)
     WHERE x.relation = $1 AND x.slot = $2;
     FOR v IN SELECT x.* FROM pgvmig.version x WHERE x.relation = $1 AND x.slot = $2 AND x.state <> 'retired' LOOP
-        PERFORM pgvmig.execute_patiently(
-            format('CREATE OR REPLACE VIEW %s WITH (security_invoker = true) AS %s', v.view, pgvmig.view_query(v)));
+        PERFORM pgvmig.replace_view(v.view, pgvmig.view_query(v));
     END LOOP;
     PERFORM pgvmig.swap(x) FROM pgvmig.version x WHERE x.relation = $1 AND x.slot = $2 AND x.state = 'active';
     RETURN added;
@@ -211,7 +224,8 @@ BEGIN
             RAISE EXCEPTION '% % is active', pgvmig.label($1, $3), $2
                 USING ERRCODE = 'PV004', HINT = format('pgvmig rollback %s', pgvmig.label($1, $3));
         ELSIF vectors > 0 AND NOT destroy THEN
-            RAISE EXCEPTION 'dropping % % would destroy % vectors', pgvmig.label($1, $3), $2, pgvmig.figure(vectors)
+            RAISE EXCEPTION 'dropping % % would destroy % vector%', pgvmig.label($1, $3), $2, pgvmig.figure(vectors),
+                CASE WHEN vectors > 1 THEN 's' ELSE '' END
                 USING ERRCODE = 'PV007',
                       DETAIL = 'They were paid for, and a rollback may still need them.',
                       HINT = format('alembic -x pgvmig_drop=%s.%s downgrade ...', pgvmig.label($1, $3), $2);
