@@ -76,6 +76,7 @@ class Claims:
         self._claim_stale = files.query(
             "backfill", "claim_stale", **parts, busy_key=same("b", "q"), chosen_key=same("c", "q")
         )
+        self._forget_leases = files.query("backfill", "forget_leases", **parts)
         self._forget_orphans = files.query("backfill", "forget_orphans", **parts, same_key=same("o", "c"))
 
     def pages(self, blocks: int, end: Callable[[], int]) -> Range | None:
@@ -97,7 +98,7 @@ class Claims:
         if not self._one(self._has_stale):
             return None
         with self._turn():
-            self._run("forget_expired")
+            self.tidy()
             rows = self._conn.execute(self._claim_stale, {**self._given, "limit": limit}).fetchall()
             if not rows:
                 return None
@@ -110,6 +111,10 @@ class Claims:
     def there(self) -> bool:
         """Whether the version still is one that workers write."""
         return self._conn.execute(_query("lock_backfill"), self._given).fetchone() is not None
+
+    def tidy(self) -> None:
+        """Remove leases of the log that hold nothing any more."""
+        self._conn.execute(self._forget_leases, self._given)
 
     def extend(self, claim: Claim) -> bool:
         """Renew a lease; return whether it still was ours."""

@@ -166,6 +166,7 @@ class Lane:
             with transaction(self._conn):
                 self._execute("event_context")
                 self._execute("become_ready")
+                self._claims.tidy()
             self.caught_up = True
 
     def _from_log(self) -> Batch | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -14,6 +15,7 @@ from pgvmig.contract import Contract
 from pgvmig.embedders import answers
 from pgvmig.embedders.base import Client, Part, Rejection, ShouldStop, Vectors
 from pgvmig.embedders.inputs import Inputs
+from pgvmig.embedders.pool import Pool
 from pgvmig.embedders.retries import Retries
 from pgvmig.errors import AnswerRejectedError, InputRejectedError
 
@@ -30,7 +32,7 @@ class BatchingEmbedder:
         self._inputs = Inputs(contract)
         self._closed = threading.Event()
         self._retries = Retries(settings, lambda: self._closed.is_set() or bool(should_stop and should_stop()))
-        self._pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="pgvmig-embed")
+        self._pool = Pool[Vectors](settings.concurrency)
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """See Embedder. A text that is refused here is refused before anything is sent and paid."""
@@ -61,14 +63,14 @@ class BatchingEmbedder:
     def close(self) -> None:
         """End waits, let requests in flight finish, close the connections."""
         self._closed.set()
-        self._pool.shutdown(cancel_futures=True)
+        self._pool.close()
         self._client.close()
 
     def _send(self, prepared: Mapping[int, str]) -> list[Part]:
         positions = list(prepared)
         size = self._settings.batch_size
         requests = [positions[start : start + size] for start in range(0, len(positions), size)]
-        futures = [self._pool.submit(self._answer, [prepared[position] for position in these]) for these in requests]
+        futures = [self._pool.submit(partial(self._answer, [prepared[i] for i in these])) for these in requests]
         try:
             return [Part(tuple(these), _result(future)) for these, future in zip(requests, futures, strict=True)]
         finally:

@@ -84,8 +84,11 @@ FROM {stale} AS q JOIN chosen AS c ON {chosen_key}
 GROUP BY {queue_key}
 ORDER BY min(q.entry)
 
--- name: forget_expired
-DELETE FROM pgvmig.lease WHERE version_id = %(version_id)s AND entries IS NOT NULL AND until < clock_timestamp()
+-- name: forget_leases
+-- Leases of the log whose time is over, or whose entries are gone: their worker was killed after it had written.
+DELETE FROM pgvmig.lease l
+WHERE l.version_id = %(version_id)s AND l.entries IS NOT NULL
+  AND (l.until < clock_timestamp() OR NOT EXISTS (SELECT FROM {stale} AS q WHERE q.entry = ANY (l.entries)))
 
 -- name: lease_entries
 -- One entry of a key keeps all others of that key from being claimed.
