@@ -1,0 +1,191 @@
+"""The command line: exit codes, JSON, and texts that say what to do next."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+
+import pytest
+from lifecycle import add_version
+
+from pgvmig.catalog import standbys
+from pgvmig.cli import cli, output
+
+
+@dataclass
+class Done:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def pgvmig(site, monkeypatch, capsys):
+    """Run `pgvmig` with arguments, as its script does."""
+    monkeypatch.setenv("PGVMIG_DSN", site.database.dsn)
+
+    def run(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["pgvmig", *arguments])
+        code = output.run(cli)
+        out, err = capsys.readouterr()
+        return Done(code, out, err)
+
+    return run
+
+
+@pytest.fixture
+def documents(site):
+    """Ten rows and v1, with no standbys declared."""
+    conn = site.database.connect()
+    conn.execute("CREATE TABLE documents (id bigint PRIMARY KEY, body text)")
+    conn.execute("INSERT INTO documents SELECT n, 'text ' || n FROM generate_series(1, 10) AS n")
+    add_version(conn, "documents", "v1")
+    standbys.none(conn)
+    return conn
+
+
+def test_init_twice(pgvmig, site):
+    site.database.connect().execute("DROP SCHEMA pgvmig CASCADE")
+    assert pgvmig("init", "--json").json == {"schema_version": 1, "changed": True}
+    assert pgvmig("init", "--json").json == {"schema_version": 1, "changed": False}
+    assert "is there already" in pgvmig("init").out
+
+
+def test_a_database_without_the_schema_is_told_how_to_get_it(pgvmig, site):
+    site.database.connect().execute("DROP SCHEMA pgvmig CASCADE")
+    done = pgvmig("status")
+    assert done.code == 1
+    assert done.err.splitlines() == [
+        "Error: this database has no control schema (pgvmig)",
+        "Next:  pgvmig init, or op.install_pgvmig() in a revision",
+    ]
+
+
+def test_a_dead_server(pgvmig):
+    done = pgvmig("status", "--dsn", "postgresql://nobody@127.0.0.1:1/none")
+    assert done.code == 1
+    assert done.err.startswith("Error: no connection to PostgreSQL: ")
+    assert "Next:  check --dsn, PGVMIG_DSN or DATABASE_URL" in done.err
+
+
+@pytest.mark.parametrize("arguments", [["bogus"], ["cutover", "documents"], ["backfill", "--max-time", "soon"]])
+def test_usage(pgvmig, arguments):
+    assert pgvmig(*arguments).code == 2
+
+
+def test_a_whole_migration(pgvmig, documents):
+    blocked = pgvmig("cutover", "documents", "v1")
+    assert blocked.code == 4
+    assert blocked.err == (
+        "Error: documents v1 is not ready: 10 of 10 rows have no vector\nNext:  pgvmig backfill documents v1\n"
+    )
+    assert pgvmig("backfill", "documents", "v1", "--json").json["versions"]["documents v1"]["written"] == 10
+    checked = pgvmig("cutover", "documents", "v1", "--check", "--json")
+    assert checked.code == 4
+    assert {gate["gate"]: gate["passed"] for gate in checked.json["gates"]} == {
+        "coverage": True,
+        "failed": True,
+        "index": False,
+    }
+    documents.execute("CREATE INDEX ON documents USING hnsw (embedding_v1 vector_cosine_ops)")
+    assert pgvmig("cutover", "documents", "v1", "--check").code == 0
+    first = pgvmig("cutover", "documents", "v1", "--json").json
+    assert (first["changed"], first["version"], first["previous"], first["missing"]) == (True, "v1", None, 0)
+    assert pgvmig("cutover", "documents", "v1", "--json").json == {"changed": False, "version": "v1"}
+
+    add_version(documents, "documents", "v2", {"provider": "other", "model": "other"})
+    assert pgvmig("backfill", "documents").code == 0
+    skipped = ("--skip", "index", "--reason", "ten rows")
+    assert "documents: v1 -> v2" in pgvmig("cutover", "documents", "v2", *skipped).out
+    assert "documents: v2 -> v1" in pgvmig("rollback", "documents").out
+    assert "documents: v1 -> v2" in pgvmig("cutover", "documents", "v2", *skipped).out
+    reasons = documents.execute(
+        "SELECT source, reason FROM pgvmig.event WHERE to_state = 'active' ORDER BY event_id"
+    ).fetchall()
+    assert reasons == [("cli", None), ("cli", "ten rows"), ("cli", None), ("cli", "ten rows")]
+
+    refused = pgvmig("retire", "documents", "v1")
+    assert (refused.code, "Next:  add --yes" in refused.err) == (2, True)
+    assert pgvmig("retire", "documents", "v2", "--yes").code == 1
+    assert pgvmig("retire", "documents", "v1", "--yes", "--json").json["changed"] is True
+    assert pgvmig("retire", "documents", "v1", "--yes", "--json").json["changed"] is False
+
+
+def test_a_skipped_gate_needs_a_reason(pgvmig, documents):
+    done = pgvmig("cutover", "documents", "v1", "--skip", "coverage")
+    assert done.code == 2
+    assert "Next:  add --reason '...'" in done.err
+
+
+def test_status_says_what_is_next(pgvmig, documents):
+    assert pgvmig("status").out.rstrip().endswith("Next: pgvmig backfill documents v1")
+    pgvmig("backfill")
+    (version,) = pgvmig("status", "documents", "--json").json["versions"]
+    assert version["state"] == "ready"
+    assert version["rows"]["embedded"] == 10
+    assert version["next"] == "op.index_embedding() for documents v1 in a revision"
+    assert version["workers"][0]["ended_why"] == "done"
+    assert pgvmig("status", "--no-count", "--json").json["versions"][0]["rows"] is None
+
+
+def test_status_of_what_is_not_there(pgvmig, documents):
+    done = pgvmig("status", "articles", "--json")
+    assert done.code == 1
+    assert done.json["error"]["type"] == "NotFoundError"
+    assert done.json["error"]["next"] == "use one of documents"
+
+
+def test_nothing_is_written_before_standbys_are_declared(pgvmig, documents):
+    documents.execute("UPDATE pgvmig.installation SET no_standbys = false")
+    assert "No standby is declared" in pgvmig("status").out
+    assert "Nothing is declared. Next: pgvmig standby add NAME" in pgvmig("standby", "list").out
+    added = pgvmig("standby", "add", "standby1")
+    assert "standby1 is not connected now: the worker waits until it is." in added.out
+    assert pgvmig("backfill", "--max-time", "1s", "--json").code == 3
+    assert documents.execute("SELECT count(embedding_v1) FROM documents").fetchone() == (0,)
+    assert pgvmig("standby", "none").code == 1
+    assert pgvmig("standby", "remove", "standby1", "--json").json == {"standbys": []}
+    assert pgvmig("standby", "none").code == 0
+    assert pgvmig("backfill", "--json").code == 0
+
+
+def test_failed_rows(pgvmig, documents, site):
+    site.server.poison = lambda text: text in ("text 3", "text 4")
+    result = pgvmig("backfill", "documents", "v1", "--json").json
+    assert result["versions"]["documents v1"]["failed"] == 2
+    listed = pgvmig("failed", "list", "--json").json["failed"]
+    assert [(row["version"], row["key"], row["attempts"]) for row in listed] == [("v1", ["3"], 1), ("v1", ["4"], 1)]
+    assert "pgvmig failed retry documents v1" in pgvmig("failed", "list").out
+    assert "last error" in pgvmig("status").out
+    site.server.poison = None
+    assert pgvmig("failed", "retry", "documents", "v1", "--key", "3", "--json").json == {"queued": 1}
+    assert pgvmig("backfill", "--json").json["versions"]["documents v1"]["written"] == 1
+    assert pgvmig("failed", "accept", "documents", "v1").code == 2
+    assert pgvmig("failed", "accept", "documents", "v1", "--reason", "gone", "--json").json == {"accepted": 1}
+    assert [row["accept_reason"] for row in pgvmig("failed", "list", "--json").json["failed"]] == ["gone"]
+
+
+def test_status_names_a_mismatch_with_the_revisions(pgvmig, documents):
+    skip = ("--skip", "index", "--reason", "small")
+    pgvmig("backfill")
+    documents.execute(
+        "SELECT set_config('pgvmig.source', 'alembic', false), set_config('pgvmig.revision', '0005', false)"
+    )
+    documents.execute("SELECT pgvmig.cut_over('documents', 'v1', skip => '{index}', reason => 'small')")
+    documents.execute("RESET pgvmig.source; RESET pgvmig.revision")
+    assert pgvmig("status", "--json").json["mismatches"] == []
+    add_version(documents, "documents", "v2", {"provider": "other", "model": "other"})
+    pgvmig("backfill")
+    pgvmig("cutover", "documents", "v2", *skip)
+    (mismatch,) = pgvmig("status", "--json").json["mismatches"]
+    assert (mismatch["active"], mismatch["revisions_say"], mismatch["revision"]) == ("v2", "v1", "0005")
+    assert "Mismatch: documents has v2 active since" in pgvmig("status").out
+    pgvmig("rollback", "documents", *skip)
+    assert pgvmig("status", "--json").json["mismatches"] == []
