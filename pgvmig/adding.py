@@ -89,6 +89,12 @@ def adopt(
     if writer not in ("application", "worker"):
         raise UsageError(f"writer is {writer!r}", next_step="use application or worker")
     where, present = _locate(run, where, agreed)
+    if present is not None and present["state"] == "retired":
+        raise ConflictError(
+            f"{where.label} is retired",
+            hazard="Nobody has followed its column since then: its vectors may be of older texts",
+            next_step="op.add_embedding() adds it again, empty",
+        )
     if present is not None:
         return False
     facts = _facts(run, where, columns, key, adopting=column)
@@ -172,9 +178,14 @@ def _facts(
     slot = run.run(files.query("adding", "slot_facts", relation=where.table.relation, slot=sql.Literal(where.slot)))
     if slot:
         shown = [Column(*pair) for pair in zip(slot[0]["view_columns"], slot[0]["present"], strict=True)]
-        return Facts(columns=shown, key=slot[0]["key_columns"], vector_schema=row["vector_schema"])
+        given = [*key] if key is not None else slot[0]["key_columns"]
+        return Facts(columns=shown, key=given, vector_schema=row["vector_schema"])
     own = [name for name in row["columns"] if name not in row["managed"] and name != adopting]
-    chosen = [*columns] if columns is not None else own
+    # the adopted column is shown as the vector, and not a second time under its own name
+    chosen = [name for name in (own if columns is None else columns) if name != adopting or name == where.slot]
+    unknown = [name for name in chosen if name not in row["columns"] and name != where.slot]
+    if unknown:
+        raise NotFoundError(f"{where.table.name} has no column {unknown[0]}", next_step="check columns=")
     views.refuse_collisions(own, where.slot, where.table.name)
     names = views.with_slot(chosen, where.slot)
     if key is None and row["key"] is None:

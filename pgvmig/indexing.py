@@ -8,9 +8,10 @@ from typing import Any
 from psycopg import sql
 
 from pgvmig import sql as files
+from pgvmig.adding import resolved
 from pgvmig.address import Address, Table
 from pgvmig.contract import Contract
-from pgvmig.errors import NotFoundError, UsageError
+from pgvmig.errors import ConflictError, NotFoundError, UsageError
 from pgvmig.layouts import ddl
 from pgvmig.names import fit
 from pgvmig.runner import Runner, one
@@ -38,6 +39,7 @@ def build(
     """
     if method not in METHODS:
         raise UsageError(f"method is {method!r}", next_step=f"use one of {', '.join(METHODS)}")
+    where = resolved(run, where)
     contract, vector = _space(run, where)
     name = index_name(where.table, vector, method)
     index = where.table.beside(name)
@@ -71,6 +73,7 @@ def build(
 
 def drop(run: Runner, where: Address, *, method: str = "hnsw") -> None:
     """Drop the index that `build` built."""
+    where = resolved(run, where)
     _, vector = _space(run, where)
     with run.outside_transaction():
         run.run(
@@ -112,7 +115,13 @@ def _is_valid(run: Runner, where: Address, index: sql.Identifier) -> bool:
     rows = run.run(
         files.query("indexing", "index_state", relation=where.table.relation, index=sql.Literal(files.text(index)))
     )
-    return bool(rows) and rows[0]["valid"] and rows[0]["same_table"]
+    if rows and not rows[0]["same_table"]:
+        raise ConflictError(
+            f"{files.text(index)} is an index of another table",
+            hazard="It would be dropped as the remains of an interrupted build",
+            next_step="rename it: ALTER INDEX ... RENAME TO ...",
+        )
+    return bool(rows) and rows[0]["valid"]
 
 
 def _opclass(run: Runner, contract: Contract) -> sql.Identifier:

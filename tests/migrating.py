@@ -7,11 +7,12 @@ import io
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
+import psycopg
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 
 ROOT = Path(__file__).parent.parent
 
@@ -98,7 +99,8 @@ class OwnProject(Project):
         self.revisions.append(name)
         return name
 
-    @property
-    def head(self) -> str | None:
-        """The last revision."""
-        return ScriptDirectory(str(self.folder)).get_current_head()
+    def done(self, connection: psycopg.Connection[Any]) -> list[str]:
+        """Return the revisions that the database is at."""
+        if connection.execute("SELECT to_regclass('my_revisions')").fetchone() == (None,):
+            return []
+        return [row[0] for row in connection.execute("SELECT version_num FROM my_revisions")]

@@ -20,7 +20,7 @@ BEGIN
             RETURN;
         EXCEPTION WHEN lock_not_available THEN
             IF attempt = attempts THEN
-                RAISE EXCEPTION 'no lock in % attempts of % each', attempts, execute_patiently.lock_timeout
+                RAISE EXCEPTION 'no lock in % attempts of % ms each', attempts, milliseconds
                     USING ERRCODE = 'lock_not_available', DETAIL = statement,
                           HINT = 'find who holds it (pg_blocking_pids, pg_stat_activity.xact_start), then run this again; '
                                  || 'nothing was changed';

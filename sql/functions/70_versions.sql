@@ -30,6 +30,26 @@ BEGIN
 END
 $$;
 
+-- A key says which row a vector belongs to: never NULL, and covered by a unique index.
+CREATE OR REPLACE FUNCTION pgvmig.require_key(relation regclass, key_columns text[]) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = $1 AND a.attname = ANY ($2) AND NOT a.attnotnull)
+        OR NOT EXISTS (
+            SELECT FROM pg_index i
+            WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+              AND (SELECT array_agg(a.attname::text) FROM unnest(i.indkey[0:i.indnkeyatts - 1]) AS k (number)
+                   JOIN pg_attribute a ON a.attrelid = $1 AND a.attnum = k.number) <@ $2)
+    THEN
+        RAISE EXCEPTION '% has no unique key without NULLs on %', pgvmig.label($1, 'embedding'), array_to_string($2, ', ')
+            USING ERRCODE = 'PV003', DETAIL = 'Nobody could say which row a vector belongs to.',
+                  HINT = 'add one, or name key=[...]';
+    END IF;
+END
+$$;
+
 -- The slot, made on its first version. Later ones must show the same columns in the same order, or the current view
 -- could not be swapped between them.
 CREATE OR REPLACE FUNCTION pgvmig.ensure_slot(relation regclass, slot text, key_columns text[], view_columns text[])
@@ -42,16 +62,20 @@ DECLARE
 BEGIN
     SELECT x.* INTO s FROM pgvmig.slot x WHERE x.relation = $1 AND x.slot = $2;
     IF s.relation IS NULL THEN
+        PERFORM pgvmig.column_numbers($1, $3, NULL), pgvmig.require_key($1, $3);
         INSERT INTO pgvmig.slot (relation, slot, key_columns, key_numbers, queue_columns, view_columns, view_numbers)
         VALUES ($1, $2, $3, pgvmig.column_numbers($1, $3, NULL),
                 ARRAY(SELECT pgvmig.fit('key_' || k) FROM unnest($3) WITH ORDINALITY AS u (k, i) ORDER BY i),
                 $4, pgvmig.column_numbers($1, $4, $2));
     ELSIF s.view_columns <> $4 THEN
-        RAISE EXCEPTION 'the views of % show the columns %, not %', pgvmig.label($1, $2), s.view_columns, $4
+        RAISE EXCEPTION 'the views of % show the columns %, not %', pgvmig.label($1, $2),
+            array_to_string(s.view_columns, ', '), array_to_string($4, ', ')
             USING ERRCODE = 'PV004',
                   HINT = 'leave columns= out, or name them in that order; op.refresh_embedding_views() appends new ones';
     ELSIF s.key_columns <> $3 THEN
-        RAISE EXCEPTION 'the key of % is %, not %', pgvmig.label($1, $2), s.key_columns, $3 USING ERRCODE = 'PV004';
+        RAISE EXCEPTION 'the key of % is %, not %', pgvmig.label($1, $2), array_to_string(s.key_columns, ', '),
+            array_to_string($3, ', ')
+            USING ERRCODE = 'PV004', HINT = 'leave key= out, or name that key';
     END IF;
 END
 $$;
@@ -79,6 +103,11 @@ BEGIN
             USING ERRCODE = 'PV004', HINT = 'a contract is frozen; add the changed one as the next version';
     ELSIF v.state <> 'retired' THEN
         RETURN v.version_id;
+    ELSIF adopted AND EXISTS (SELECT FROM pgvmig.version x WHERE x.relation = $1 AND x.slot = $2 AND x.state = 'active') THEN
+        RAISE EXCEPTION '% has an active version already', pgvmig.label($1, $2)
+            USING ERRCODE = 'PV004',
+                  DETAIL = 'Adopted vectors are active from the start, and two active versions would be mixed.',
+                  HINT = 'op.add_embedding adds another version beside it, or adopt the column in a slot of its own';
     END IF;
     PERFORM pgvmig.begin_verb(CASE WHEN adopted THEN 'adopt' ELSE 'add' END, NULL,
                               jsonb_build_object('fingerprint', mark));
