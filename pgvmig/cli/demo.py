@@ -17,7 +17,7 @@ PASSAGES = 1500
 @click.command("demo")
 @click.option("--rows", type=click.IntRange(min=50), default=PASSAGES, show_default=True, help="Passages in the table.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, see docs/cli.md.")
-def command(rows: int, as_json: bool) -> None:
+def command(rows: int, as_json: bool) -> int:
     """Run one whole migration on an embedded PostgreSQL with a standby, under live traffic.
 
     Python's own documentation is embedded with one real model, then with another, while an application writes and
@@ -37,9 +37,10 @@ def command(rows: int, as_json: bool) -> None:
         measured = journey.run(rows, report)
     if as_json:
         output.print_json(measured.as_json())
-    else:
-        output.table("One migration, measured", ("what", "how much"), measured.lines())
+        return 0 if measured.passed else 1
+    output.table("One migration, measured", ("what", "how much"), measured.lines())
     measured.check()
+    return 0
 
 
 @contextlib.contextmanager

@@ -72,9 +72,14 @@ class Measured:
             ("the whole demo", f"{self.total_seconds:.0f} s"),
         ]
 
+    @property
+    def passed(self) -> bool:
+        """Whether every search was answered, in its own space."""
+        return not self.searches_failed and not self.searches_wrong_space
+
     def check(self) -> None:
-        """Raise DemoFailedError unless every search was answered, in its own space."""
-        if self.searches_failed or self.searches_wrong_space:
+        """Raise DemoFailedError unless it passed."""
+        if not self.passed:
             raise DemoFailedError(
                 f"{self.searches_failed:,} searches failed and {self.searches_wrong_space:,} were ranked in the wrong "
                 f"space; both must be 0 {self.errors}",
