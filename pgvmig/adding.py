@@ -25,7 +25,7 @@ from pgvmig.names import (
     vector_column,
     view_name,
 )
-from pgvmig.runner import Row, Runner
+from pgvmig.runner import Added, Row, Runner
 from pgvmig.views import Column
 
 # Earlier releases lost or corrupted HNSW tuples under vacuum; see pgvector's changelog from 0.8.1 to 0.8.4.
@@ -289,7 +289,7 @@ def _create_view_and_record(
             writer=sql.Literal(writer),
         )
     )
-    run.memory[where] = (contract, vector)
+    run.memory[where] = Added(contract, vector, adopted)
 
 
 def _object_name(where: Address) -> str:

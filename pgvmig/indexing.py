@@ -13,8 +13,8 @@ from pgvmig.address import Address, Table
 from pgvmig.contract import Contract
 from pgvmig.errors import ConflictError, NotFoundError, UsageError
 from pgvmig.layouts import ddl
-from pgvmig.names import fit
-from pgvmig.runner import Runner, one
+from pgvmig.names import fit, vector_column
+from pgvmig.runner import Added, Runner, one
 
 METHODS = ("hnsw", "ivfflat")
 _OPCLASS = {"cosine": "cosine_ops", "l2": "l2_ops", "inner_product": "ip_ops", "l1": "l1_ops"}
@@ -40,11 +40,11 @@ def build(
     if method not in METHODS:
         raise UsageError(f"method is {method!r}", next_step=f"use one of {', '.join(METHODS)}")
     where = resolved(run, where)
-    contract, vector = _space(run, where)
-    name = index_name(where.table, vector, method)
+    version = _version(run, where)
+    name = index_name(where.table, version.vector, method)
     index = where.table.beside(name)
     if not run.offline and _is_valid(run, where, index):
-        _validate(run, where, vector)
+        _validate(run, where, version)
         return False
     run.note(f"pgvmig: index {where.label}; without a lock on the table, and not inside a transaction")
     if not early:
@@ -59,26 +59,27 @@ def build(
                 "create_index",
                 index=name,
                 table=where.table.identifier,
-                method=method,
-                vector=vector,
-                opclass=_opclass(run, contract),
+                method=sql.SQL(method),
+                vector=version.vector,
+                opclass=_opclass(run, version.contract),
                 options=_with_options(options),
             )
         )
         run.run(files.query("indexing", "reset_lock_timeout"))
         run.run(files.query("indexing", "require_valid_index", index=sql.Literal(files.text(index))))
-    _validate(run, where, vector)
+    _validate(run, where, version)
     return True
 
 
 def drop(run: Runner, where: Address, *, method: str = "hnsw") -> None:
     """Drop the index that `build` built."""
     where = resolved(run, where)
-    _, vector = _space(run, where)
+    # a script of the way down has no revision that adds the version: then it has its column's usual name
+    known = where in run.memory or not run.offline
+    vector = _version(run, where).vector if known else vector_column(where.slot, where.version)
+    index = where.table.beside(index_name(where.table, vector, method))
     with run.outside_transaction():
-        run.run(
-            files.query("indexing", "drop_index", index=where.table.beside(index_name(where.table, vector, method)))
-        )
+        run.run(files.query("indexing", "drop_index", index=index))
 
 
 def drop_all(run: Runner, where: Address) -> None:
@@ -93,16 +94,16 @@ def drop_all(run: Runner, where: Address) -> None:
             run.run(files.query("indexing", "drop_index", index=sql.SQL(name)))
 
 
-def _space(run: Runner, where: Address) -> tuple[Contract, str]:
+def _version(run: Runner, where: Address) -> Added:
     if run.offline:
         return _remembered(run, where)
     rows = run.run(files.query("adding", "version_facts", **where.literals()))
     if not rows:
         raise NotFoundError(f"there is no {where.label}", next_step="op.add_embedding() adds it")
-    return Contract.of(rows[0]["definition"]), rows[0]["vector_column"]
+    return Added(Contract.of(rows[0]["definition"]), rows[0]["vector_column"], rows[0]["adopted"])
 
 
-def _remembered(run: Runner, where: Address) -> tuple[Contract, str]:
+def _remembered(run: Runner, where: Address) -> Added:
     if where not in run.memory:
         raise UsageError(
             f"{where.label}: offline SQL knows a version only from the revision that adds it",
@@ -138,11 +139,15 @@ def _with_options(options: Mapping[str, Any] | None) -> sql.Composable:
     return sql.SQL(" WITH ({})").format(settings)
 
 
-def _validate(run: Runner, where: Address, vector: str) -> None:
-    """The check was added NOT VALID; by now a scan finds nothing to object to and blocks nobody."""
-    check = ddl.check_name(where.table, vector)
-    pending = run.offline or run.run(
-        files.query("indexing", "has_check", relation=where.table.relation, check=sql.Literal(check))
+def _validate(run: Runner, where: Address, version: Added) -> None:
+    """The check was added NOT VALID; by now a scan finds nothing to object to and blocks nobody.
+
+    An adopted column has none: its rows had no provenance.
+    """
+    check = ddl.check_name(where.table, version.vector)
+    pending = not version.adopted and (
+        run.offline
+        or run.run(files.query("indexing", "has_check", relation=where.table.relation, check=sql.Literal(check)))
     )
     if pending:
         run.run(files.query("indexing", "validate_check", table=where.table.identifier, check=check))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import psycopg
 from psycopg import sql
@@ -21,6 +21,14 @@ from pgvmig.contract import Contract
 Row = dict[str, Any]
 
 
+class Added(NamedTuple):
+    """What a script knows of a version that it added; offline there is no catalog to ask."""
+
+    contract: Contract
+    vector: str
+    adopted: bool
+
+
 class Runner(Protocol):
     """Runs statements, or writes them down."""
 
@@ -30,8 +38,8 @@ class Runner(Protocol):
         ...
 
     @property
-    def memory(self) -> dict[Address, tuple[Contract, str]]:
-        """Contract and vector column of the versions that this script added; offline there is no catalog to ask."""
+    def memory(self) -> dict[Address, Added]:
+        """The versions that this script added."""
         ...
 
     def run(self, statement: sql.SQL | sql.Composed) -> list[Row]:
@@ -62,7 +70,7 @@ class ConnectionRunner:
     def __init__(self, connection: psycopg.Connection[Any], source: str = "sql") -> None:
         self.connection = connection
         self.source = source
-        self.memory: dict[Address, tuple[Contract, str]] = {}
+        self.memory: dict[Address, Added] = {}
 
     def run(self, statement: sql.SQL | sql.Composed) -> list[Row]:
         """See Runner."""

@@ -16,9 +16,8 @@ from pgvmig import sql as files
 from pgvmig.address import Address
 from pgvmig.catalog import schema
 from pgvmig.catalog.connection import translate
-from pgvmig.contract import Contract
 from pgvmig.errors import ConfigError, PgvmigError
-from pgvmig.runner import Row
+from pgvmig.runner import Added, Row
 
 
 class MigrationRunner:
@@ -28,7 +27,7 @@ class MigrationRunner:
         self._context = operations.migration_context
         self.offline: bool = self._context.as_sql
         # one run of Alembic has one context: what an earlier revision added is known to a later one
-        self.memory: dict[Address, tuple[Contract, str]] = self._context.opts.setdefault("pgvmig_memory", {})
+        self.memory: dict[Address, Added] = self._context.opts.setdefault("pgvmig_memory", {})
 
     def run(self, statement: sql.SQL | sql.Composed) -> list[Row]:
         """See Runner."""
