@@ -25,12 +25,16 @@ from pgvmig.names import (
     vector_column,
     view_name,
 )
-from pgvmig.runner import Added, Row, Runner
+from pgvmig.runner import Added, Row, Runner, one
 from pgvmig.views import Column
 
 # Earlier releases lost or corrupted HNSW tuples under vacuum; see pgvector's changelog from 0.8.1 to 0.8.4.
 PGVECTOR_WANTED = (0, 8, 4)
 LAYOUTS = ("column",)
+_OTHER_SPACE = {
+    "hazard": "The vectors there are of another space than the contract's",
+    "next_step": "give the contract of the model that really wrote them",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,9 +101,9 @@ def adopt(
         )
     if present is not None:
         return False
-    facts = _facts(run, where, columns, key, adopting=column)
     if not run.offline:
         _check_adopted_column(run, where, column, agreed)
+    facts = _facts(run, where, columns, key, adopting=column)
     run.note(f"pgvmig: adopt {where.label} in column {column} ({agreed.model}, {agreed.dimensions} dimensions)")
     _lock(run, where.table)
     run.run(ddl.add_provenance_columns(where.table, column))
@@ -244,8 +248,29 @@ def _check_adopted_column(run: Runner, where: Address, column: str, contract: Co
         raise ContractError(
             f"{where.table.name}.{column} is {found['type']}, the contract says "
             f"{contract.vector_type}({contract.dimensions})",
-            hazard="The vectors there are of another space than the contract's",
-            next_step="give the contract of the model that really wrote them",
+            **_OTHER_SPACE,
+        )
+    if found["dimensions"] == -1:
+        _check_dimensions(run, where, column, contract)
+
+
+def _check_dimensions(run: Runner, where: Address, column: str, contract: Contract) -> None:
+    dims = one(
+        run.run(
+            files.query(
+                "adding",
+                "other_dimensions",
+                table=where.table.identifier,
+                column=column,
+                dims=ddl.type_name(one(run.run(sql.SQL("SELECT pgvmig.vector_schema()"))), "vector_dims"),
+                dimensions=sql.Literal(contract.dimensions),
+            )
+        )
+    )
+    if dims is not None:
+        raise ContractError(
+            f"{where.table.name}.{column} holds a vector of {dims} dimensions, the contract says {contract.dimensions}",
+            **_OTHER_SPACE,
         )
 
 

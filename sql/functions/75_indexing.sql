@@ -14,7 +14,9 @@ BEGIN
         RAISE EXCEPTION '% % is not ready for its index: % of % rows have no vector', pgvmig.label($1, $3), $2,
             pgvmig.figure(c.missing + c.missing_recent), pgvmig.figure(c.total)
             USING ERRCODE = 'PV002',
-                  HINT = format('pgvmig backfill %s %s', pgvmig.label($1, $3), $2);
+                  HINT = CASE v.writer WHEN 'worker' THEN format('pgvmig backfill %s %s', pgvmig.label($1, $3), $2)
+                         ELSE format('its application writes them; to build it now, alembic -x pgvmig_early_index=%s.%s',
+                                     pgvmig.label($1, $3), $2) END;
     END IF;
 END
 $$;

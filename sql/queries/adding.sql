@@ -33,6 +33,11 @@ SELECT format_type(a.atttypid, a.atttypmod) AS type, t.typname AS name, a.atttyp
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
 WHERE a.attrelid = {relation}::regclass AND a.attname = {column} AND NOT a.attisdropped
 
+-- name: other_dimensions
+-- A vector that the contract has no room for, in a column that takes any.
+SELECT found.dims FROM {table} AS d, LATERAL (SELECT {dims}(d.{column}) AS dims) AS found
+WHERE found.dims <> {dimensions} LIMIT 1
+
 -- name: lock_table
 -- A lock that waits makes everybody behind it wait: short tries, and before any other lock is held.
 SELECT pgvmig.execute_patiently({statement})
