@@ -82,16 +82,17 @@ def drop(run: Runner, where: Address, *, method: str = "hnsw") -> None:
         run.run(files.query("indexing", "drop_index", index=index))
 
 
-def drop_all(run: Runner, where: Address) -> None:
-    """Drop every vector index on a column that pgvmig made, before the column goes."""
+def drop_all(run: Runner, where: Address) -> int:
+    """Drop every vector index on a column that pgvmig made, before the column goes. Returns the bytes freed."""
     if run.offline:
         drop(run, where)
-        return
-    names = [row["name"] for row in run.run(files.query("indexing", "version_indexes", **where.literals()))]
+        return 0
+    indexes = run.run(files.query("indexing", "version_indexes", **where.literals()))
     with run.outside_transaction():
-        for name in names:
+        for index in indexes:
             # regclass::text is quoted already, and qualified where the search_path needs it
-            run.run(files.query("indexing", "drop_index", index=sql.SQL(name)))
+            run.run(files.query("indexing", "drop_index", index=sql.SQL(index["name"])))
+    return sum(index["bytes"] for index in indexes)
 
 
 def _version(run: Runner, where: Address) -> Added:

@@ -80,9 +80,11 @@ def retire(run: Runner, where: Address, reason: str | None = None) -> dict[str, 
     """
     run.note(f"pgvmig: retire {where.label}: its index, then its view, triggers and columns. Not to be undone.")
     run.run(files.query("switch", "require_retirable", **where.literals()))
-    indexing.drop_all(run, where)
+    freed = sql.Literal(indexing.drop_all(run, where))
     with run.transaction():
-        rows = run.run(files.query("switch", "retire", **where.literals(), reason=sql.Literal(reason)))
+        rows = run.run(
+            files.query("switch", "retire", **where.literals(), reason=sql.Literal(reason), index_bytes=freed)
+        )
     return one(rows) or {}
 
 

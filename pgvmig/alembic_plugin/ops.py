@@ -64,6 +64,10 @@ class UpgradeOp(InstallOp):
         """
         operations.invoke(cls(version))
 
+    def reverse(self) -> MigrateOperation:
+        """Return the downgrade, which finds nothing to upgrade."""
+        return self
+
     def to_diff_tuple(self) -> tuple[Any, ...]:
         """Return what `alembic check` shows."""
         return ("upgrade_pgvmig", self.version)

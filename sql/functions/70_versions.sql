@@ -241,11 +241,19 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v pgvmig.version;
-    vectors bigint;
+    vectors bigint := 0;
+    successor text;
 BEGIN
     SELECT x.* INTO v FROM pgvmig.version x WHERE x.relation = $1 AND x.version = $2 AND x.slot = $3;
     IF v.version_id IS NULL THEN
         RETURN false;
+    END IF;
+    SELECT x.version INTO successor FROM pgvmig.version x WHERE x.activated_from = v.version_id AND x.state = 'active';
+    IF successor IS NOT NULL THEN
+        RAISE EXCEPTION '% % is the way back from %, which is active', pgvmig.label($1, $3), $2, successor
+            USING ERRCODE = 'PV004',
+                  DETAIL = 'Forgotten, a rollback would leave searches with nothing.',
+                  HINT = 'op.retire_embedding drops the vectors and remembers the version';
     END IF;
     IF v.state <> 'retired' THEN
         EXECUTE format('SELECT count(%I) FROM %s', v.vector_column, v.vector_relation) INTO vectors;
@@ -259,10 +267,12 @@ BEGIN
                       DETAIL = 'They were paid for, and a rollback may still need them.',
                       HINT = format('alembic -x pgvmig_drop=%s.%s downgrade ...', pgvmig.label($1, $3), $2);
         END IF;
-        PERFORM pgvmig.begin_verb('drop', NULL, jsonb_build_object('vectors', vectors));
-        IF v.state = 'retained' THEN
-            UPDATE pgvmig.version x SET state = 'retired' WHERE x.version_id = v.version_id;
-        END IF;
+    END IF;
+    PERFORM pgvmig.begin_verb('drop', NULL, jsonb_build_object('vectors', vectors));
+    IF v.state = 'retained' THEN
+        UPDATE pgvmig.version x SET state = 'retired' WHERE x.version_id = v.version_id;
+    END IF;
+    IF v.state <> 'retired' THEN
         PERFORM pgvmig.take_down(v);
     END IF;
     DELETE FROM pgvmig.version x WHERE x.version_id = v.version_id;
@@ -319,9 +329,10 @@ BEGIN
 END
 $$;
 
--- Retire: the version's vectors go, its contract and events stay. An adopted column is the application's own and stays.
+-- Retire: `index_bytes` is what the caller's DROP INDEX CONCURRENTLY has freed already. The version's vectors go, its contract and events stay. An adopted column is the application's own and stays.
 CREATE OR REPLACE FUNCTION pgvmig.retire(
-    relation regclass, version text, slot text DEFAULT 'embedding', reason text DEFAULT NULL
+    relation regclass, version text, slot text DEFAULT 'embedding', reason text DEFAULT NULL,
+    index_bytes bigint DEFAULT 0
 ) RETURNS jsonb
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -336,7 +347,8 @@ BEGIN
     PERFORM pgvmig.require_retirable($1, $2, $3);
     outcome := jsonb_build_object(
         'changed', true, 'version', v.version,
-        'index_bytes', (SELECT coalesce(sum(pg_relation_size(i.index)), 0) FROM pgvmig.vector_indexes(v) i),
+        'index_bytes', index_bytes + (SELECT coalesce(sum(pg_relation_size(i.index)), 0)
+                                      FROM pgvmig.vector_indexes(v) i WHERE NOT v.adopted),
         'kept_column', CASE WHEN v.adopted THEN v.vector_column END);
     PERFORM pgvmig.begin_verb('retire', reason, outcome);
     UPDATE pgvmig.version x SET state = 'retired' WHERE x.version_id = v.version_id;

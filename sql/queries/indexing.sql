@@ -30,6 +30,6 @@ SELECT 1 AS there FROM pg_constraint
 WHERE conrelid = {relation}::regclass AND conname = {check} AND NOT convalidated
 
 -- name: version_indexes
-SELECT i.index::text AS name, i.valid
+SELECT i.index::text AS name, pg_relation_size(i.index) AS bytes
 FROM pgvmig.version v, pgvmig.vector_indexes(v) i
 WHERE v.relation = {relation}::regclass AND v.slot = {slot} AND v.version = {version} AND NOT v.adopted

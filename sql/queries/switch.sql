@@ -7,7 +7,7 @@ SELECT pgvmig.roll_back({relation}, {version}, slot => {slot}, max_stale_age => 
                         skip => {skip}::text[], reason => {reason})
 
 -- name: retire
-SELECT pgvmig.retire({relation}, {version}, slot => {slot}, reason => {reason})
+SELECT pgvmig.retire({relation}, {version}, slot => {slot}, reason => {reason}, index_bytes => {index_bytes})
 
 -- name: require_retirable
 SELECT pgvmig.require_retirable({relation}, {version}, slot => {slot})

@@ -1,0 +1,171 @@
+"""Switching between several versions: where a rollback goes, what is remembered, and two who switch at once."""
+
+import threading
+
+import pytest
+from lifecycle import add_version, embed, find, install
+
+from pgvmig import adding, indexing, switch
+from pgvmig.address import address
+from pgvmig.errors import IllegalTransitionError
+from pgvmig.runner import ConnectionRunner
+
+V1, V2, V3 = (address("documents", version) for version in ("v1", "v2", "v3"))
+
+
+@pytest.fixture
+def connection(database):
+    """Three versions, complete and indexed, none of them active."""
+    connection = database.connect()
+    install(connection)
+    connection.execute("CREATE TABLE documents (id int PRIMARY KEY, body text)")
+    connection.execute("INSERT INTO documents SELECT i, 'text ' || i FROM generate_series(1, 10) AS i")
+    for number, where in enumerate((V1, V2, V3), 2):
+        embed(connection, add_version(connection, "documents", where.version, {"dimensions": number}))
+        indexing.build(ConnectionRunner(connection), where)
+    return connection
+
+
+@pytest.fixture
+def run(connection):
+    return ConnectionRunner(connection, "cli")
+
+
+def active(connection):
+    """The active version, by each of the ways to ask."""
+    answers = {
+        *connection.execute("SELECT version FROM pgvmig.active_space('documents')").fetchall(),
+        connection.execute("SELECT pgvmig.route('documents', '1')").fetchone(),
+        *connection.execute("SELECT DISTINCT embedding_space FROM documents_current").fetchall(),
+    }
+    assert len(answers) == 1
+    return answers.pop()[0]
+
+
+def test_rollbacks_go_the_way_back_step_by_step(connection, run):
+    for where in (V1, V2, V3):
+        assert switch.cut_over(run, where)["changed"]
+    for leaving, arriving in ((V3, "v2"), (V2, "v1")):
+        outcome = switch.roll_back(run, leaving)
+        assert (outcome["previous"], outcome["version"], active(connection)) == (leaving.version, arriving, arriving)
+    assert [find(connection, where).state for where in (V1, V2, V3)] == ["active", "retained", "retained"]
+    switch.cut_over(run, V3)
+    assert switch.roll_back(run, V3)["version"] == "v1"
+
+
+def test_cutting_over_to_an_older_version_is_a_step_too(connection, run):
+    for where in (V1, V2, V1):
+        switch.cut_over(run, where)
+    assert active(connection) == "v1"
+    assert switch.roll_back(run, V1)["version"] == "v2"
+
+
+def test_leaving_what_is_not_active_does_nothing(connection, run):
+    switch.cut_over(run, V1)
+    switch.cut_over(run, V2)
+    assert switch.roll_back(run, V1) == {"changed": False, "version": "v2"}
+    assert switch.roll_back(run, V2)["changed"]
+    assert switch.roll_back(run, V2) == {"changed": False, "version": "v1"}
+    assert active(connection) == "v1"
+
+
+def test_the_first_version_can_be_left_when_it_is_named(connection, run):
+    switch.cut_over(run, V1)
+    outcome = switch.roll_back(run, V1)
+    assert (outcome["changed"], outcome["version"], outcome["previous"]) == (True, None, "v1")
+    assert connection.execute("SELECT to_regclass('documents_current')").fetchone() == (None,)
+    assert connection.execute("SELECT count(*) FROM pgvmig.active_space('documents')").fetchone() == (0,)
+    assert switch.roll_back(run, V1) == {"changed": False, "version": None}
+    switch.cut_over(run, V1)
+    assert active(connection) == "v1"
+
+
+def test_the_way_back_is_not_forgotten(connection, run):
+    switch.cut_over(run, V1)
+    switch.cut_over(run, V2)
+    for _ in range(2):
+        with pytest.raises(IllegalTransitionError) as error:
+            adding.drop(run, V1, destroy=True)
+        assert str(error.value) == (
+            "documents v1 is the way back from v2, which is active. Forgotten, a rollback would leave searches with "
+            "nothing. Next: op.retire_embedding drops the vectors and remembers the version"
+        )
+        switch.retire(run, V1)
+    with pytest.raises(IllegalTransitionError, match="the version before it is retired"):
+        switch.roll_back(run, V2)
+    assert active(connection) == "v2"
+
+
+def test_retiring_tells_what_it_freed_and_keeps_the_contract(connection, run):
+    switch.cut_over(run, V1)
+    (size,) = connection.execute("SELECT pg_relation_size('documents_embedding_v2_hnsw')").fetchone()
+    outcome = switch.retire(run, V2, "the other one is better")
+    assert outcome == {"changed": True, "version": "v2", "index_bytes": size, "kept_column": None}
+    assert connection.execute("SELECT reason, detail FROM pgvmig.event WHERE verb = 'retire'").fetchall() == [
+        ("the other one is better", outcome)
+    ]
+    assert find(connection, V2).contract.dimensions == 3
+    columns = "SELECT attname FROM pg_attribute WHERE attrelid = 'documents'::regclass AND attname LIKE 'embedding_v2%'"
+    assert connection.execute(columns).fetchall() == []
+
+
+def test_a_retired_version_can_be_added_and_retired_again(connection, run):
+    before = find(connection, V2)
+    for _ in range(2):
+        switch.retire(run, V2)
+        again = add_version(connection, "documents", "v2", {"dimensions": 3})
+        assert (again.version_id, again.state, again.object_name) == (before.version_id, "added", before.object_name)
+        assert connection.execute("SELECT count(embedding_v2) FROM documents").fetchone() == (0,)
+        embed(connection, again)
+        indexing.build(run, V2)
+        switch.cut_over(run, V2)
+        switch.cut_over(run, V1)
+
+
+def test_dropping_a_retired_version_is_an_event(connection, run):
+    switch.retire(run, V3)
+    adding.drop(run, V3)
+    last = "SELECT verb, from_state, to_state FROM pgvmig.event ORDER BY event_id DESC LIMIT 1"
+    assert connection.execute(last).fetchone() == ("drop", "retired", None)
+
+
+def test_two_who_cut_over_at_once_are_one_after_the_other(database, connection, run):
+    switch.cut_over(run, V1)
+    outcomes = {}
+
+    def go(where):
+        with database.connect() as own:
+            outcomes[where.version] = switch.cut_over(ConnectionRunner(own), where)
+
+    threads = [threading.Thread(target=go, args=[where]) for where in (V2, V3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    first, second = sorted(outcomes.values(), key=lambda outcome: outcome["previous"])
+    assert (first["previous"], second["previous"]) == ("v1", first["version"])
+    assert active(connection) == second["version"]
+    assert find(connection, address("documents", first["version"])).state == "retained"
+
+
+def test_a_switch_that_fails_half_way_changes_nothing(connection, run):
+    switch.cut_over(run, V1)
+    connection.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$"
+    )
+    connection.execute(
+        "CREATE TRIGGER refuse AFTER UPDATE ON pgvmig.version FOR EACH ROW WHEN (NEW.version = 'v2') "
+        "EXECUTE FUNCTION refuse()"
+    )
+    with pytest.raises(Exception, match="no"):
+        switch.cut_over(run, V2)
+    assert active(connection) == "v1"
+    assert [find(connection, where).state for where in (V1, V2)] == ["active", "added"]
+
+
+def test_a_switch_is_announced(database, connection, run):
+    listener = database.connect()
+    listener.execute("LISTEN pgvmig_switch")
+    switch.cut_over(run, V1)
+    notes = [(note.channel, note.payload) for note in listener.notifies(timeout=5, stop_after=1)]
+    assert notes == [("pgvmig_switch", "documents v1")]
