@@ -169,3 +169,32 @@ def test_a_switch_is_announced(database, connection, run):
     switch.cut_over(run, V1)
     notes = [(note.channel, note.payload) for note in listener.notifies(timeout=5, stop_after=1)]
     assert notes == [("pgvmig_switch", "documents v1")]
+
+
+def test_an_owner_who_is_no_superuser_can_do_it_all(database):
+    connection = database.connect()
+    role = f"{database.name}_owner"
+    connection.execute(f"CREATE ROLE {role}")
+    connection.execute(f"GRANT CREATE ON DATABASE {database.name} TO {role}")
+    connection.execute(f"GRANT CREATE ON SCHEMA public TO {role}")
+    try:
+        connection.execute(f"SET ROLE {role}")
+        install(connection)
+        run = ConnectionRunner(connection, "cli")
+        connection.execute("CREATE TABLE documents (id int PRIMARY KEY, body text)")
+        connection.execute("INSERT INTO documents VALUES (1, 'one')")
+        for where in (V1, V2):
+            embed(connection, add_version(connection, "documents", where.version))
+            indexing.build(run, where)
+            switch.cut_over(run, where)
+        switch.roll_back(run, V2)
+        switch.cut_over(run, V2)
+        switch.retire(run, V1)
+        assert active(connection) == "v2"
+        adding.refresh_views(run, "documents")
+        events = "SELECT DISTINCT who, source FROM pgvmig.event WHERE verb <> 'add'"
+        assert connection.execute(events).fetchall() == [(connection.info.user, "cli")]
+    finally:
+        connection.execute("RESET ROLE")
+        connection.execute(f"DROP OWNED BY {role} CASCADE")
+        connection.execute(f"DROP ROLE {role}")
