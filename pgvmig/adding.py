@@ -25,7 +25,7 @@ from pgvmig.names import (
     vector_column,
     view_name,
 )
-from pgvmig.runner import Added, Row, Runner, one
+from pgvmig.runner import Added, Row, Runner, decoded, one
 from pgvmig.views import Column
 
 # Earlier releases lost or corrupted HNSW tuples under vacuum; see pgvector's changelog from 0.8.1 to 0.8.4.
@@ -147,7 +147,7 @@ def _locate(run: Runner, where: Address, contract: Contract) -> tuple[Address, R
     rows = run.run(files.query("adding", "version_facts", **where.literals()))
     if not rows:
         return where, None
-    before = Contract.of(rows[0]["definition"])
+    before = Contract.of(decoded(rows[0]["definition"]))
     if before != contract:
         raise ConflictError(
             f"{where.label} exists with another contract:\n{render_diff(before, contract)}\n",

@@ -14,7 +14,7 @@ from pgvmig.contract import Contract
 from pgvmig.errors import ConflictError, NotFoundError, UsageError
 from pgvmig.layouts import ddl
 from pgvmig.names import fit, vector_column
-from pgvmig.runner import Added, Runner, one
+from pgvmig.runner import Added, Runner, decoded, one
 
 METHODS = ("hnsw", "ivfflat")
 _OPCLASS = {"cosine": "cosine_ops", "l2": "l2_ops", "inner_product": "ip_ops", "l1": "l1_ops"}
@@ -101,7 +101,7 @@ def _version(run: Runner, where: Address) -> Added:
     rows = run.run(files.query("adding", "version_facts", **where.literals()))
     if not rows:
         raise NotFoundError(f"there is no {where.label}", next_step="op.add_embedding() adds it")
-    return Added(Contract.of(rows[0]["definition"]), rows[0]["vector_column"], rows[0]["adopted"])
+    return Added(Contract.of(decoded(rows[0]["definition"])), rows[0]["vector_column"], rows[0]["adopted"])
 
 
 def _remembered(run: Runner, where: Address) -> Added:

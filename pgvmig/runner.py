@@ -6,6 +6,7 @@ script has no parameters.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, Protocol
@@ -97,3 +98,8 @@ class ConnectionRunner:
 def one(rows: list[Row]) -> Any:
     """Return the first column of the first row, None without rows."""
     return next(iter(rows[0].values())) if rows else None
+
+
+def decoded(value: Any) -> Any:
+    """Return a jsonb value as Python objects: psycopg has them so, other drivers as text."""
+    return json.loads(value) if isinstance(value, str) else value

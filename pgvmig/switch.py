@@ -15,7 +15,7 @@ from pgvmig import indexing
 from pgvmig import sql as files
 from pgvmig.address import Address
 from pgvmig.errors import UsageError
-from pgvmig.runner import Runner, one
+from pgvmig.runner import Runner, decoded, one
 
 # A live table always has rows whose new text is not embedded yet; younger ones than this do not hold up a switch.
 MAX_STALE_AGE = timedelta(seconds=60)
@@ -85,9 +85,9 @@ def retire(run: Runner, where: Address, reason: str | None = None) -> dict[str, 
         rows = run.run(
             files.query("switch", "retire", **where.literals(), reason=sql.Literal(reason), index_bytes=freed)
         )
-    return one(rows) or {}
+    return decoded(one(rows)) or {}
 
 
 def _call(run: Runner, verb: str, where: Address, terms: Terms) -> dict[str, Any]:
     with run.transaction():
-        return one(run.run(files.query("switch", verb, **where.literals(), **terms.literals()))) or {}
+        return decoded(one(run.run(files.query("switch", verb, **where.literals(), **terms.literals())))) or {}

@@ -25,6 +25,8 @@ from pgvmig.pacing.pacer import Pacer
 MODELS = {"old": "wordllama", "new": "all-MiniLM-L6-v2"}
 KEY = "demo-key"
 STANDBY = "standby1"
+# The planner's idea of an SSD, as production has it; at the default a table of this size is rather read whole.
+_SETTINGS = {"random_page_cost": "1.1"}
 # cron has a resolution of a minute; the demo has not so much time
 _CRON_RUNS, _CRON_PAUSES = "15s", 0.5
 _WORK_LEFT = 3
@@ -141,7 +143,7 @@ class Stage:
 
 def enter(stack: ExitStack) -> Stage:
     """Start everything on `stack`, which stops it."""
-    primary = stack.enter_context(embedded.running(18))
+    primary = stack.enter_context(embedded.running(18, settings=_SETTINGS))
     stack.enter_context(embedded.standby(primary, STANDBY))
     models = stack.enter_context(model_process.spawned(MODELS, key=KEY))
     dsn = primary.url("postgres", driver="postgresql")

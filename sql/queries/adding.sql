@@ -1,6 +1,7 @@
 -- name: table_facts
 -- The table as the caller's search_path finds it, and what adding a version must know of it.
-SELECT n.nspname AS table_schema, c.relname AS table_name, c.relkind, c.relpersistence,
+SELECT n.nspname AS table_schema, c.relname AS table_name, c.relkind::text AS relkind,
+       c.relpersistence::text AS relpersistence,
        pgvmig.vector_schema() AS vector_schema,
        (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'vector') AS vector_version,
        ARRAY(SELECT a.attname::text FROM pg_attribute a
