@@ -59,10 +59,7 @@ def translated() -> Iterator[None]:
 def translate(error: BaseException) -> errors.PgvmigError:
     """Return the PgvmigError for a driver's error: psycopg's, or any other that carries a SQLSTATE and diagnostics."""
     state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-    diag = getattr(error, "diag", None)
-    message = getattr(diag, "message_primary", None) or _first_line(error)
-    hint = getattr(diag, "message_hint", None)
-    detail = getattr(diag, "message_detail", None)
+    message, hint, detail = _said(error)
     if state in _OURS:
         return _OURS[state](message, next_step=hint, **_hazard_or_data(detail), sqlstate=state)
     if state == pg.LockNotAvailable.sqlstate:
@@ -87,6 +84,16 @@ def schema_missing() -> errors.SchemaVersionError:
         "this database has no control schema (pgvmig)",
         next_step="pgvmig init, or op.install_pgvmig() in a revision",
     )
+
+
+def _said(error: BaseException) -> tuple[str, str | None, str | None]:
+    """Return message, hint and detail: of psycopg's diagnostics, or of asyncpg's error, which SQLAlchemy wraps."""
+    diag = getattr(error, "diag", None)
+    if diag is not None:
+        return diag.message_primary or _first_line(error), diag.message_hint, diag.message_detail
+    inner = error.__cause__ if hasattr(error.__cause__, "hint") else error
+    message = getattr(inner, "message", None) or _first_line(error)
+    return message, getattr(inner, "hint", None), getattr(inner, "detail", None)
 
 
 def _hazard_or_data(detail: str | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from lifecycle import CONTRACT, add_version, embed, find, install, stale
 from migrating import OwnProject
 
 from pgvmig.address import address
-from pgvmig.errors import ConfigError, SchemaVersionError
+from pgvmig.errors import ConfigError, GateError, SchemaVersionError
 
 V1 = address("documents", "v1")
 
@@ -89,7 +89,13 @@ def test_an_asynchronous_environment(database, tmp_path, driver):
     whole_path(project)
     project.upgrade("head")
     assert states(database.connect()) == [("v1", "active")]
-    project.downgrade("base")
+    project.downgrade("r4")
+    database.connect().execute("INSERT INTO documents (id, body) VALUES (1, 'one')")
+    with pytest.raises(GateError) as error:
+        project.upgrade("head")
+    assert str(error.value) == (
+        "documents v1 is not ready: 1 of 1 rows have no vector. Next: pgvmig backfill documents v1"
+    )
 
 
 OPERATIONS = [
