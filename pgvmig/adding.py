@@ -223,6 +223,12 @@ def _check_table(row: Row, where: Address) -> None:
     name = where.table.name
     if row["relkind"] not in ("r", "p"):
         raise NotFoundError(f"{name} is not a table", next_step="name the table that the view or sequence belongs to")
+    if row["relkind"] == "p":
+        raise ConflictError(
+            f"{name} is partitioned",
+            hazard="The backfill walks a table's own pages, and a partitioned table has none",
+            next_step="use pgvmig on plain tables only, for now",
+        )
     if row["relpersistence"] == "u":
         raise ConflictError(
             f"{name} is unlogged",

@@ -105,8 +105,7 @@ class Space:
             "view": self._view,
             **self._view_literals(),
         }
-        doubled = {name: _percent_doubled(part) for name, part in parts.items()}
-        return files.query("reading", "search", condition=condition, **doubled)
+        return files.query("reading", "search", condition=condition, **{k: files.escaped(v) for k, v in parts.items()})
 
     def is_there(self) -> sql.Composed:
         """Return the question whether the view is still this version's."""
@@ -264,11 +263,6 @@ def _open_configured(contract: Contract) -> QueryEmbedder:
 def _find_slot(connection: psycopg.Connection[Any], target: str) -> tuple[int, str]:
     first = versions.select(connection, target)[0]
     return first.relation, first.slot
-
-
-def _percent_doubled(part: sql.Composable) -> sql.SQL:
-    """Return names and literals as a statement with parameters wants them; psycopg quotes and does not do that."""
-    return sql.SQL(files.text(part).replace("%", "%%"))
 
 
 def _set_local(connection: psycopg.Connection[Any], settings: Mapping[str, str | None]) -> dict[str, str | None]:

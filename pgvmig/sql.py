@@ -65,3 +65,8 @@ def qualified(schema: str, name: str) -> sql.Identifier:
 def text(composed: sql.Composable) -> str:
     """Return the statement as text, quoted without a connection (for offline SQL and SQLAlchemy)."""
     return composed.as_string(None)
+
+
+def escaped(part: sql.Composable) -> sql.SQL:
+    """Return names and literals for a statement with parameters, in which psycopg takes a bare % for a placeholder."""
+    return sql.SQL(text(part).replace("%", "%%"))

@@ -11,14 +11,15 @@ from typing import Any, TypeAlias
 
 from psycopg import sql
 
+from pgvmig import sql as files
 from pgvmig.catalog.versions import Version
 
 Key: TypeAlias = tuple[str, ...]
 
 
-def identifier(*names: str) -> sql.Identifier:
-    """Return the quoted name for a statement with parameters, in which psycopg takes a bare % for a placeholder."""
-    return sql.Identifier(*(name.replace("%", "%%") for name in names))
+def identifier(*names: str) -> sql.SQL:
+    """Return the quoted name for a statement with parameters."""
+    return files.escaped(sql.Identifier(*names))
 
 
 def objects_of(version: Version) -> dict[str, sql.Composable]:
@@ -88,7 +89,7 @@ class Keys:
 
     def _cast(self, given: Sequence[sql.Composable]) -> list[sql.Composable]:
         # PostgreSQL's own spelling of a type, quoted where it must be: not an identifier to us
-        types = [sql.SQL(kind.replace("%", "%%")) for kind in self.types]
+        types = [files.escaped(sql.SQL(kind)) for kind in self.types]
         return [sql.SQL("{}::{}").format(column, kind) for column, kind in zip(given, types, strict=True)]
 
 

@@ -12,7 +12,7 @@ from psycopg.types import TypeInfo
 from pgvmig import sql as files
 from pgvmig.catalog.keys import Key, Keys, identifier, objects_of
 from pgvmig.catalog.versions import Version
-from pgvmig.errors import ConfigError, ConflictError
+from pgvmig.errors import ConfigError
 from pgvmig.layouts.rows import Place, SourceRow
 
 try:
@@ -48,12 +48,6 @@ class ColumnLayout:
             "vector_type": identifier(*type_name),
         }
         parts = self._keys.parts() | objects_of(version) | columns
-        if _is_partitioned(conn, version):
-            raise ConflictError(
-                f"{version.table_name} is partitioned",
-                hazard="It has no pages of its own to walk, and would count as done with every vector missing",
-                next_step="backfill plain tables only, for now",
-            )
         self._queries = {name: files.query("column_layout", name, **parts) for name in _QUERIES}
 
     def blocks(self, conn: psycopg.Connection[Any]) -> int:
@@ -91,11 +85,6 @@ class ColumnLayout:
 
 
 _QUERIES = ("blocks", "missing_rows", "read_rows", "lock_rows", "write_rows", "clear_rows")
-
-
-def _is_partitioned(conn: psycopg.Connection[Any], version: Version) -> bool:
-    found = conn.execute("SELECT relkind = 'p' FROM pg_class WHERE oid = %s", (version.relation,)).fetchone()
-    return found is not None and bool(found[0])
 
 
 def _block(ctid: str) -> int:
