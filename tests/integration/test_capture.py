@@ -94,6 +94,10 @@ def test_vector_and_provenance_are_there_together_or_not_at_all(connection, v1, 
     for column in ("", "_version_id", "_source_hash", "_embedded_at"):
         with pytest.raises(CheckViolation, match="documents_embedding_v1_whole"):
             connection.execute(f"UPDATE documents SET embedding_v1{column} = NULL WHERE id = 2")
+    connection.execute("INSERT INTO documents (id) VALUES (4)")
+    for value in ("_version_id = 1", "_source_hash = ''", "_embedded_at = now()", " = '[1,0,0,0,0,0,0,0]'"):
+        with pytest.raises(CheckViolation, match="documents_embedding_v1_whole"):
+            connection.execute(f"UPDATE documents SET embedding_v1{value} WHERE id = 4")
 
 
 def test_a_changed_key_moves_the_row(connection, v1, rows, replication_role):
@@ -237,6 +241,15 @@ def test_notify_is_only_sent_while_somebody_listens(database, connection, v1):
     connection.execute("UPDATE pgvmig.backfill SET follower_until = clock_timestamp() - interval '1 minute'")
     connection.execute("INSERT INTO documents (id, body) VALUES (4, 'four')")
     assert notified(listener) == []
+
+
+def test_notify_is_of_the_version_that_somebody_follows(database, connection, v1):
+    v2 = add_version(connection, "documents", "v2")
+    listener = database.connect()
+    listener.execute("LISTEN pgvmig_stale")
+    connection.execute("UPDATE pgvmig.backfill SET follower_until = 'infinity' WHERE version_id = %s", [v2.version_id])
+    connection.execute("INSERT INTO documents (id, body) VALUES (1, 'one')")
+    assert notified(listener) == [("pgvmig_stale", str(v2.version_id))]
 
 
 def test_adding_and_dropping_leaves_the_table_as_it_was(connection):

@@ -1,6 +1,7 @@
 """Switching between several versions: where a rollback goes, what is remembered, and two who switch at once."""
 
 import threading
+import time
 
 import pytest
 from lifecycle import add_version, embed, find, install
@@ -130,6 +131,7 @@ def test_dropping_a_retired_version_is_an_event(connection, run):
 
 
 def test_two_who_cut_over_at_once_are_one_after_the_other(database, connection, run):
+    """Both are held up until both have begun."""
     switch.cut_over(run, V1)
     outcomes = {}
 
@@ -138,8 +140,13 @@ def test_two_who_cut_over_at_once_are_one_after_the_other(database, connection, 
             outcomes[where.version] = switch.cut_over(ConnectionRunner(own), where)
 
     threads = [threading.Thread(target=go, args=[where]) for where in (V2, V3)]
-    for thread in threads:
-        thread.start()
+    with database.connect() as other, other.transaction():
+        other.execute("SELECT FROM pgvmig.slot FOR UPDATE")
+        for thread in threads:
+            thread.start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        while connection.execute(waiting).fetchone() != (2,):
+            time.sleep(0.01)
     for thread in threads:
         thread.join()
     first, second = sorted(outcomes.values(), key=lambda outcome: outcome["previous"])
