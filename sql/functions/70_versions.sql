@@ -95,6 +95,15 @@ DECLARE
     v pgvmig.version;
     id integer;
 BEGIN
+    -- Python refuses this earlier where it can ask the catalog; a script cannot.
+    IF vector_column <> slot
+        AND NOT EXISTS (SELECT FROM pgvmig.slot s WHERE s.relation = $1 AND s.slot = $2)
+        AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = $1 AND a.attname = $2 AND NOT a.attisdropped)
+    THEN
+        RAISE EXCEPTION '% has a column %, which is what the views call the vector', pgvmig.label($1, 'embedding'), $2
+            USING ERRCODE = 'PV005', DETAIL = 'One of the two would be hidden.',
+                  HINT = 'name another slot with slot=, or take the vectors there with op.adopt_embedding()';
+    END IF;
     INSERT INTO pgvmig.contract (fingerprint, canonical) VALUES (mark, contract) ON CONFLICT DO NOTHING;
     PERFORM pgvmig.ensure_slot(relation, slot, key_columns, view_columns);
     SELECT x.* INTO v FROM pgvmig.version x WHERE x.relation = $1 AND x.slot = $2 AND x.version = $3;

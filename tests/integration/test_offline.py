@@ -189,6 +189,17 @@ def test_an_index_needs_the_revision_that_adds_its_version():
     )
 
 
+def test_a_column_that_the_views_would_hide_is_found_when_the_script_runs(database, apply, tmp_path):
+    database.connect().execute("CREATE TABLE documents (id int PRIMARY KEY, body text, embedding vector(8))")
+    project = OwnProject(None, tmp_path / "migrations")
+    project.revision("op.install_pgvmig()")
+    project.revision('op.add_embedding("documents", "v1", CONTRACT, columns=["id", "body", "embedding"], key=["id"])')
+    with pytest.raises(
+        AssertionError, match="documents has a column embedding, which is what the views call the vector"
+    ):
+        apply(project.sql("head"))
+
+
 def test_other_operations_offline(database, apply, tmp_path):
     """Adoption, a schema, a refresh, force and a way down without an index step: what the demo has not."""
     project = OwnProject(None, tmp_path / "migrations")
