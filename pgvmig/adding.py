@@ -229,6 +229,12 @@ def _check_table(row: Row, where: Address) -> None:
             hazard="The backfill walks a table's own pages, and a partitioned table has none",
             next_step="use pgvmig on plain tables only, for now",
         )
+    if row["inherits"]:
+        raise ConflictError(
+            f"{name} inherits, or is inherited from",
+            hazard="Triggers and indexes are not inherited, rows are: those of the children would change unseen",
+            next_step="use pgvmig on a table of its own",
+        )
     if row["relpersistence"] == "u":
         raise ConflictError(
             f"{name} is unlogged",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from psycopg import sql
@@ -49,8 +50,7 @@ def build(
     run.note(f"pgvmig: index {where.label}; without a lock on the table, and not inside a transaction")
     if not early:
         run.run(files.query("indexing", "require_backfilled", **where.literals()))
-    with run.outside_transaction():
-        run.run(files.query("indexing", "no_lock_timeout"))
+    with run.outside_transaction(), _without_timeouts(run):
         if not run.offline:
             run.run(files.query("indexing", "drop_index", index=index))
         run.run(
@@ -65,10 +65,25 @@ def build(
                 options=_with_options(options),
             )
         )
-        run.run(files.query("indexing", "reset_lock_timeout"))
         run.run(files.query("indexing", "require_valid_index", index=sql.Literal(files.text(index))))
     _validate(run, where, version)
     return True
+
+
+@contextmanager
+def _without_timeouts(run: Runner) -> Iterator[None]:
+    """Lift the session's timeouts for the block, and put back what they were."""
+    before = run.run(files.query("indexing", "timeouts")) if not run.offline else []
+    run.run(files.query("indexing", "no_timeouts"))
+    try:
+        yield
+    finally:
+        if before:
+            values = {name: sql.Literal(value) for name, value in before[0].items()}
+            run.run(files.query("indexing", "restore_timeouts", **values))
+        else:
+            run.run(files.query("indexing", "reset_lock_timeout"))
+            run.run(files.query("indexing", "reset_statement_timeout"))
 
 
 def drop(run: Runner, where: Address, *, method: str = "hnsw") -> None:

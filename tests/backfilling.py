@@ -102,7 +102,7 @@ class Site:
         info = TypeInfo.fetch(self.connection, version.contract.vector_type)
         {"vector": register_vector_info, "halfvec": register_halfvec_info}[info.name](self.connection, info)
         statement = sql.SQL(
-            "SELECT ARRAY[{keys}], {input}(d), pgvmig.source_hash({input}(d)), d.{vector}, d.{version_id}, "
+            "SELECT ARRAY[{keys}], {input}(d.*), pgvmig.source_hash({input}(d.*)), d.{vector}, d.{version_id}, "
             "d.{source_hash}, d.{embedded_at}, o.kind, o.source_hash "
             "FROM {table} AS d LEFT JOIN {outcome} AS o ON {same}"
         ).format(

@@ -110,7 +110,7 @@ def embed(connection: psycopg.Connection[Any], version: Version, where: str = "t
     ones = "[" + ",".join(["1"] * version.contract.dimensions) + "]"
     statement = sql.SQL(
         "UPDATE {table} AS d SET {vector} = {ones}, {version_id} = {id}, {embedded_at} = now(), "
-        "{source_hash} = pgvmig.source_hash({input}(d)) WHERE {vector} IS NULL AND ({where})"
+        "{source_hash} = pgvmig.source_hash({input}(d.*)) WHERE {vector} IS NULL AND ({where})"
     )
     rows = connection.execute(
         statement.format(

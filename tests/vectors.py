@@ -31,7 +31,7 @@ def write(connection: psycopg.Connection[Any], version: Version, vectors: Mappin
     doubled = {part: sql.SQL(name.as_string(None).replace("%", "%%")) for part, name in names.items()}
     statement = sql.SQL(
         "UPDATE {table} AS d SET {vector} = %s, {version_id} = %s, {embedded_at} = now(), "
-        "{source_hash} = pgvmig.source_hash({input}(d)) WHERE {key} = %s"
+        "{source_hash} = pgvmig.source_hash({input}(d.*)) WHERE {key} = %s"
     ).format(**doubled)
     with connection.cursor() as cursor:
         cursor.executemany(statement, [(literal(vector), version.version_id, key) for key, vector in vectors.items()])

@@ -68,10 +68,10 @@ class Writer:
     def _transaction(self, batch: Batch) -> Written:
         with transaction(self._conn):
             written = self._write_rows(batch.answers)
+            if batch.gone:
+                self._run("unqueue_gone", batch.gone)  # reads the table: before the log, as TRUNCATE and its trigger do
             if batch.done:
                 self._conn.execute(self._queries["unqueue_entries"], {"entries": batch.done})
-            if batch.gone:
-                self._run("unqueue_gone", batch.gone)
             written.still_ours = self._claims.extend(batch.claim)
             self._log.count(self._conn, self._version, written)
             faults.reach("before-commit")

@@ -81,9 +81,9 @@ def retry(target: str, version: str, keys: tuple[str, ...], dsn: str | None, as_
 @click.option("--reason", required=True, help="Why they may stay without a vector; kept with each row.")
 @output.options
 def accept(target: str, version: str, keys: tuple[str, ...], reason: str, dsn: str | None, as_json: bool) -> None:
-    """Accept that failed rows of TARGET VERSION have no vector: all of them, or those named.
+    """Accept that failed rows of TARGET VERSION have no vector of their present text: all of them, or those named.
 
-    No search will find them. It holds until their text changes.
+    No search finds them, or only by the vector of an older text. It holds until their text changes.
 
     \b
     JSON: {"accepted": 3}

@@ -39,6 +39,12 @@ def command(
         active = [v for v in versions.select(conn, target) if v.state == State.ACTIVE]
         if not active:
             raise NotFoundError(f"{target} has no active version to leave", next_step=f"pgvmig status {target}")
+        if active[0].activated_from is None:
+            raise NotFoundError(
+                f"{active[0].name} is the first version: there is none before it to go back to",
+                hazard="Leaving it would take the current view away from whoever searches there",
+                next_step="alembic downgrade, if that is what you want",
+            )
         outcome = switch.roll_back(ConnectionRunner(conn, "cli"), switching.address(active[0]), terms)
     if as_json:
         output.print_json(outcome)

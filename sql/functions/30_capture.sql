@@ -121,6 +121,7 @@ BEGIN
                    outcome, pgvmig.key_definitions(s), keys);
     EXECUTE format('ALTER TABLE pgvmig.%I ALTER COLUMN version_id SET DEFAULT %s', outcome, v.version_id);
     INSERT INTO pgvmig.backfill (version_id) VALUES (v.version_id);
+    INSERT INTO pgvmig.follower (version_id) VALUES (v.version_id);
 END
 $$;
 
@@ -143,10 +144,12 @@ DECLARE
     queue_keys text;
     row_keys text;
     same_key text;
+    row_of_key text;
 BEGIN
     SELECT string_agg(format('%I', u.queue), ', ' ORDER BY i), string_agg(format('($1).%I', u.source), ', ' ORDER BY i),
-           string_agg(format('q.%I = ($1).%I', u.queue, u.source), ' AND ' ORDER BY i)
-    INTO queue_keys, row_keys, same_key
+           string_agg(format('q.%I = ($1).%I', u.queue, u.source), ' AND ' ORDER BY i),
+           string_agg(format('d.%I = ($1).%1$I', u.source), ' AND ' ORDER BY i)
+    INTO queue_keys, row_keys, same_key, row_of_key
     FROM unnest(s.queue_columns, pgvmig.present_names(s.relation, s.key_columns, s.key_numbers))
          WITH ORDINALITY AS u (queue, source, i);
     PERFORM set_config('search_path', format('pg_catalog, %I, pg_temp', table_schema), true);
@@ -157,15 +160,24 @@ BEGIN
     EXECUTE format(
         'CREATE FUNCTION pgvmig.%I(%s) RETURNS void LANGUAGE sql BEGIN ATOMIC '
         'INSERT INTO %s (%s) VALUES (%s); '
-        'SELECT pg_notify(''pgvmig_stale'', ''%s'') FROM pgvmig.backfill b '
-        'WHERE b.version_id = %s AND b.follower_until > clock_timestamp(); END',
+        'SELECT pg_notify(''pgvmig_stale'', ''%s'') FROM pgvmig.follower f '
+        'WHERE f.version_id = %s AND f.until > clock_timestamp() '
+        -- a transaction that has notified cannot be prepared; where some are, the follower looks once a second
+        'AND current_setting(''max_prepared_transactions'')::integer = 0; END',
         pgvmig.fit(base || '_mark'), v.relation, stale, queue_keys, row_keys, v.version_id, v.version_id);
     EXECUTE format(
         'CREATE FUNCTION pgvmig.%I(%s) RETURNS void LANGUAGE sql BEGIN ATOMIC '
         'DELETE FROM %s AS q WHERE %s; DELETE FROM %s AS q WHERE %s; END',
-        pgvmig.fit(base || '_forget'), v.relation, stale, same_key, outcome, same_key);
-    -- SECURITY DEFINER: the application may write its table and nothing of ours. Under REPEATABLE READ an entry that the
-    -- worker took out since the snapshot cannot be deleted; that must not fail the application.
+        pgvmig.fit(base || '_settle'), v.relation, stale, same_key, outcome, same_key);
+    -- Unless another row has the key by now: `SET chunk = chunk + 1` hands each row's key to the one before it.
+    EXECUTE format(
+        'CREATE FUNCTION pgvmig.%I(%s) RETURNS void LANGUAGE sql BEGIN ATOMIC '
+        'SELECT pgvmig.%I($1) WHERE NOT EXISTS (SELECT FROM %s AS d WHERE %s); END',
+        pgvmig.fit(base || '_forget'), v.relation, pgvmig.fit(base || '_settle'), v.relation, row_of_key);
+    -- SECURITY DEFINER: the application may write its table and nothing of ours. It runs nothing of the user's. Under
+    -- REPEATABLE READ an entry that the worker took out since the snapshot cannot be deleted; that must not fail the
+    -- application. Under SERIALIZABLE looking for entries would conflict with everybody's marks: there a deleted row is
+    -- marked, and the worker finds it gone.
     EXECUTE format(
         'CREATE FUNCTION pgvmig.%I() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
         'SET search_path = pg_catalog, pg_temp AS %L',
@@ -173,29 +185,42 @@ BEGIN
         format($capture$
 BEGIN
     IF TG_OP = 'TRUNCATE' THEN
-        DELETE FROM %1$s;
-        DELETE FROM %2$s;
+        BEGIN
+            DELETE FROM %1$s;
+            DELETE FROM %2$s;
+        EXCEPTION WHEN serialization_failure THEN
+            NULL;
+        END;
         RETURN NULL;
     END IF;
-    IF TG_ARGV[0] IN ('forget', 'move') AND current_setting('transaction_isolation') = 'read committed' THEN
+    IF TG_ARGV[0] = 'written' THEN
+        PERFORM pgvmig.%5$I(NEW);
+    ELSIF TG_ARGV[0] = 'mark' THEN
+        PERFORM pgvmig.%4$I(NEW);
+        RETURN NULL;
+    ELSIF current_setting('transaction_isolation') = 'read committed' THEN
         PERFORM pgvmig.%3$I(OLD);
-    ELSIF TG_ARGV[0] IN ('forget', 'move') THEN
+    ELSIF current_setting('transaction_isolation') = 'serializable' THEN
+        PERFORM pgvmig.%4$I(OLD);
+    ELSE
         BEGIN
             PERFORM pgvmig.%3$I(OLD);
         EXCEPTION WHEN serialization_failure THEN
             NULL;
         END;
     END IF;
-    IF TG_ARGV[0] IN ('mark', 'move') THEN
+    IF TG_ARGV[0] = 'move' THEN
         PERFORM pgvmig.%4$I(NEW);
     END IF;
     RETURN NULL;
 END
 $capture$,
-               stale, outcome, pgvmig.fit(base || '_forget'), pgvmig.fit(base || '_mark')));
+               stale, outcome, pgvmig.fit(base || '_forget'), pgvmig.fit(base || '_mark'),
+               pgvmig.fit(base || '_settle')));
     -- A trigger fires without this right; with it anybody could put ours on a table of his own and empty the queue.
-    EXECUTE format('REVOKE ALL ON FUNCTION pgvmig.%I, pgvmig.%I, pgvmig.%I FROM PUBLIC',
-                   pgvmig.fit(base || '_mark'), pgvmig.fit(base || '_forget'), pgvmig.fit(base || '_capture'));
+    EXECUTE format('REVOKE ALL ON FUNCTION pgvmig.%I, pgvmig.%I, pgvmig.%I, pgvmig.%I FROM PUBLIC',
+                   pgvmig.fit(base || '_mark'), pgvmig.fit(base || '_forget'), pgvmig.fit(base || '_settle'),
+                   pgvmig.fit(base || '_capture'));
     IF v.adopted THEN
         PERFORM pgvmig.create_provenance_function(v, columns_read);
     END IF;
@@ -203,7 +228,9 @@ END
 $$;
 
 -- Vectors that the application writes get their provenance as they are written. Where the input reads a generated
--- column, which a BEFORE trigger sees as NULL, the hash stays unknown. The worker brings its own.
+-- column, which a BEFORE trigger sees as NULL, the hash stays unknown. The worker brings its own. It runs with the writer's
+-- rights and never with ours, because the input may call functions of the user's; and it names no column that the
+-- application could rename.
 CREATE OR REPLACE FUNCTION pgvmig.create_provenance_function(v pgvmig.version, columns_read text[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -214,15 +241,19 @@ DECLARE
         WHERE a.attrelid = v.relation AND a.attname = ANY (columns_read) AND a.attgenerated <> '');
 BEGIN
     EXECUTE format(
-        'CREATE FUNCTION pgvmig.%I() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER '
-        'SET search_path = pg_catalog, pg_temp AS %L',
+        'CREATE FUNCTION pgvmig.%I() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS %L',
         pgvmig.fit(v.object_name || '_provenance'),
-        format(E'\nBEGIN\n'
-               '    NEW.%1$I := CASE WHEN NEW.%2$I IS NOT NULL THEN %3$s END;\n'
-               '    NEW.%4$I := CASE WHEN NEW.%2$I IS NOT NULL THEN %5$s END;\n'
-               '    NEW.%6$I := CASE WHEN NEW.%2$I IS NOT NULL THEN clock_timestamp() END;\n'
-               '    RETURN NEW;\nEND\n',
-               v.version_id_column, v.vector_column, v.version_id, v.source_hash_column,
+        format($provenance$
+DECLARE
+    written boolean := TG_ARGV[0] = 'stamp';
+BEGIN
+    NEW.%1$I := CASE WHEN written THEN %2$s END;
+    NEW.%3$I := CASE WHEN written THEN %4$s END;
+    NEW.%5$I := CASE WHEN written THEN clock_timestamp() END;
+    RETURN NEW;
+END
+$provenance$,
+               v.version_id_column, v.version_id, v.source_hash_column,
                CASE WHEN knows_input
                     THEN format('pgvmig.source_hash(pgvmig.%I(NEW))', pgvmig.fit(v.object_name || '_input'))
                     ELSE 'NULL::bytea' END,
@@ -254,18 +285,22 @@ DECLARE
 BEGIN
     FOR row_trigger IN
         SELECT * FROM (VALUES
-            ('insert', 'AFTER INSERT', format('NEW.%I IS NULL', v.vector_column), capture || '(''mark'')', true),
+            ('insert', 'AFTER INSERT', CASE WHEN v.adopted THEN format('NEW.%I IS NULL', v.vector_column) ELSE
+                -- a copied row brings a vector, and perhaps another text
+                format('NEW.%I IS NULL OR NEW.%I IS DISTINCT FROM pgvmig.source_hash(pgvmig.%I(NEW.*))',
+                       v.vector_column, v.source_hash_column, pgvmig.fit(v.object_name || '_input')) END, capture || '(''mark'')', true),
             ('update', 'AFTER UPDATE', format('NOT (%s) AND (%s OR %s)', other_key,
                 CASE WHEN v.adopted THEN format('(%s AND NOT (%s))', other_text, other_vector) ELSE other_text END,
                 vector_gone), capture || '(''mark'')', true),
             ('move', 'AFTER UPDATE', other_key, capture || '(''move'')', true),
             ('delete', 'AFTER DELETE', 'true', capture || '(''forget'')', true),
             ('rewrite', 'AFTER UPDATE', format('NOT (%s) AND %s AND NEW.%I IS NOT NULL', other_key, other_vector,
-                v.vector_column), capture || '(''forget'')', v.adopted),
+                v.vector_column), capture || '(''written'')', v.adopted),
             ('provenance_insert', 'BEFORE INSERT', format('NEW.%I IS NOT NULL', v.vector_column),
-                provenance || '()', v.adopted),
-            ('provenance_update', 'BEFORE UPDATE', format('%s AND OLD.%I IS NOT DISTINCT FROM NEW.%2$I', other_vector,
-                v.source_hash_column), provenance || '()', v.adopted)
+                provenance || '(''stamp'')', v.adopted),
+            ('provenance_update', 'BEFORE UPDATE', format('%s AND NEW.%I IS NOT NULL AND OLD.%I IS NOT DISTINCT FROM '
+                'NEW.%3$I', other_vector, v.vector_column, v.source_hash_column), provenance || '(''stamp'')', v.adopted),
+            ('provenance_clear', 'BEFORE UPDATE', vector_gone, provenance || '(''clear'')', v.adopted)
         ) AS t (what, event, condition, call, wanted)
         WHERE wanted
     LOOP
@@ -313,12 +348,13 @@ BEGIN
     FOR t IN SELECT * FROM pgvmig.triggers_of(v) LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', t.name, v.relation);
     END LOOP;
-    FOREACH suffix IN ARRAY ARRAY['_capture', '_provenance', '_mark', '_forget', '_input'] LOOP
+    FOREACH suffix IN ARRAY ARRAY['_capture', '_provenance', '_mark', '_forget', '_settle', '_input'] LOOP
         EXECUTE format('DROP FUNCTION IF EXISTS pgvmig.%I', pgvmig.fit(v.object_name || suffix));
     END LOOP;
     EXECUTE format('DROP TABLE IF EXISTS pgvmig.%I, pgvmig.%I',
                    pgvmig.fit(v.object_name || '_stale'), pgvmig.fit(v.object_name || '_outcome'));
     DELETE FROM pgvmig.lease l WHERE l.version_id = v.version_id;
     DELETE FROM pgvmig.backfill b WHERE b.version_id = v.version_id;
+    DELETE FROM pgvmig.follower f WHERE f.version_id = v.version_id;
 END
 $$;

@@ -34,7 +34,7 @@ BEGIN
                count(*) FILTER (WHERE kind = 'failed' AND NOT accepted),
                count(*) FILTER (WHERE kind = 'failed' AND accepted)
         FROM (SELECT d.%1$I IS NOT NULL AS has_vector,
-                     CASE WHEN o.kind IS NOT NULL AND o.source_hash = pgvmig.source_hash(pgvmig.%2$I(d)) THEN o.kind END AS kind,
+                     CASE WHEN o.kind IS NOT NULL AND o.source_hash = pgvmig.source_hash(pgvmig.%2$I(d.*)) THEN o.kind END AS kind,
                      o.accepted_at IS NOT NULL AS accepted,
                      w.oldest IS NOT NULL AS queued,
                      coalesce(w.oldest > clock_timestamp() - $1, false) AS recent

@@ -9,22 +9,47 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     c record;
+    most_changed boolean;
     lacking bigint;
+    older bigint;
     found text;
 BEGIN
     SELECT * INTO c FROM pgvmig.coverage(v.version_id, max_stale_age);
-    lacking := c.missing + CASE WHEN c.missing_recent > c.total / 2.0 THEN c.missing_recent ELSE 0 END;
+    most_changed := c.missing_recent + c.outdated_recent > c.total / 2.0;
+    lacking := c.missing + CASE WHEN most_changed THEN c.missing_recent ELSE 0 END;
+    older := c.outdated + CASE WHEN most_changed THEN c.outdated_recent ELSE 0 END;
     found := concat_ws(' and ',
         CASE WHEN lacking > 0 THEN
             format('%s of %s rows have no vector', pgvmig.figure(lacking), pgvmig.figure(c.total)) END,
-        CASE WHEN c.outdated > 0 THEN
-            format('%s of %s rows have a vector of an older text', pgvmig.figure(c.outdated), pgvmig.figure(c.total)) END);
+        CASE WHEN older > 0 THEN
+            format('%s of %s rows have a vector of an older text', pgvmig.figure(older), pgvmig.figure(c.total)) END);
     RETURN ('coverage', found = '',
             coalesce(nullif(found, ''), format('%s rows, %s of them to be embedded still, none for longer than %s s',
                 pgvmig.figure(c.total), pgvmig.figure(c.missing_recent + c.outdated_recent),
                 extract(epoch FROM max_stale_age)::integer)),
             format('pgvmig backfill %s %s', pgvmig.label(v.relation, v.slot), v.version),
             to_jsonb(c))::pgvmig.gate_result;
+END
+$$;
+
+-- Capture: the triggers that follow the table are all there and fire always. ALTER TABLE … ENABLE TRIGGER USER, which
+-- ends many a bulk load, leaves them enabled, but not for replication roles any more, and says that they were off.
+CREATE OR REPLACE FUNCTION pgvmig.gate_capture(v pgvmig.version, max_stale_age interval) RETURNS pgvmig.gate_result
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    lacking text[] := ARRAY(
+        SELECT pgvmig.trigger_name(v, what) FROM unnest(ARRAY['insert', 'update', 'move', 'delete', 'truncate']) AS what
+        EXCEPT
+        SELECT t.tgname FROM pg_trigger t WHERE t.tgrelid = v.relation AND t.tgenabled = 'A' ORDER BY 1);
+BEGIN
+    RETURN ('capture', cardinality(lacking) = 0,
+            CASE WHEN cardinality(lacking) = 0 THEN 'the triggers that follow the table fire always'
+                 ELSE 'rows may have changed unseen: not enabled always is ' || array_to_string(lacking, ', ') END,
+            format('ALTER TABLE %s %s; then see which rows were written meanwhile', v.relation,
+                   (SELECT string_agg(format('ENABLE ALWAYS TRIGGER %I', t), ', ') FROM unnest(lacking) AS t)),
+            jsonb_build_object('lacking', lacking))::pgvmig.gate_result;
 END
 $$;
 
@@ -43,7 +68,7 @@ BEGIN
     FROM unnest(s.queue_columns, pgvmig.present_names(s.relation, s.key_columns, s.key_numbers)) AS u (queue, source);
     EXECUTE format('SELECT count(*) FROM pgvmig.%I AS o JOIN %s AS d ON %s '
                    'WHERE o.kind = ''failed'' AND o.accepted_at IS NULL '
-                   'AND o.source_hash = pgvmig.source_hash(pgvmig.%I(d))',
+                   'AND o.source_hash = pgvmig.source_hash(pgvmig.%I(d.*))',
                    pgvmig.fit(v.object_name || '_outcome'), v.relation, same_key, pgvmig.fit(v.object_name || '_input'))
     INTO failed;
     RETURN ('failed', failed = 0,
@@ -100,7 +125,9 @@ DECLARE
 BEGIN
     SELECT string_agg(format('%s (%s%s)', i.index, i.opclass, CASE WHEN i.valid THEN '' ELSE ', invalid' END), ', ')
     INTO others FROM pgvmig.vector_indexes(v) i;
-    IF others IS NULL THEN
+    IF others IS NULL AND v.adopted THEN
+        RETURN ('index', true, 'the application searched its vectors without an index', next, '{}'::jsonb)::pgvmig.gate_result;
+    ELSIF others IS NULL THEN
         found := 'there is no vector index on ' || quote_ident(v.vector_column);
     ELSIF NOT EXISTS (SELECT FROM pgvmig.vector_indexes(v) i WHERE i.valid AND i.opclass = wanted) THEN
         found := format('no valid index with %s, only %s', wanted, others);
@@ -158,6 +185,7 @@ BEGIN
         RETURN;
     END IF;
     RETURN NEXT pgvmig.gate_coverage(v, max_stale_age);
+    RETURN NEXT pgvmig.gate_capture(v, max_stale_age);
     RETURN NEXT pgvmig.gate_failed(v, max_stale_age);
     RETURN NEXT pgvmig.gate_index(v, max_stale_age);
 END

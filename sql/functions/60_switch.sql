@@ -73,31 +73,54 @@ AS $$
     FROM pg_class c WHERE c.oid = view
 $$;
 
--- Give a view another text; OID, owner, grants and options stay, or nothing happens.
-CREATE OR REPLACE FUNCTION pgvmig.replace_view(view regclass, query text) RETURNS void
+-- Give views another text; OID, owner, grants and options stay, or nothing happens. All in one try: whoever holds one of
+-- them open must not find the others locked while we wait for it.
+CREATE OR REPLACE FUNCTION pgvmig.replace_views(views regclass[], queries text[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    before jsonb := pgvmig.view_identity(view);
-    options text := (SELECT 'WITH (' || string_agg(o, ', ') || ')'
-                     FROM pg_class c, unnest(c.reloptions) AS o WHERE c.oid = view);
+    before jsonb := (SELECT jsonb_object_agg(v::text, pgvmig.view_identity(v)) FROM unnest(views) AS v);
+    after jsonb;
     complaint text;
 BEGIN
-    PERFORM pgvmig.execute_patiently(format('CREATE OR REPLACE VIEW %s %s AS %s', view, options, query));
-    IF pgvmig.view_identity(view) IS DISTINCT FROM before THEN
-        RAISE EXCEPTION 'another text for % would change its owner, grants or options', view
-            USING ERRCODE = 'PV004', DETAIL = before || ' -> ' || pgvmig.view_identity(view);
+    PERFORM pgvmig.execute_patiently((
+        SELECT string_agg(format('CREATE OR REPLACE VIEW %s %s AS %s', u.view, (
+                   SELECT 'WITH (' || string_agg(o, ', ') || ')'
+                   FROM pg_class c, unnest(c.reloptions) AS o WHERE c.oid = u.view), rtrim(u.query, ';')), '; ')
+        FROM unnest(views, queries) AS u (view, query)));
+    after := (SELECT jsonb_object_agg(v::text, pgvmig.view_identity(v)) FROM unnest(views) AS v);
+    IF after IS DISTINCT FROM before THEN
+        RAISE EXCEPTION 'another text for % would change owner, grants or options', views
+            USING ERRCODE = 'PV004', DETAIL = before || ' -> ' || after;
     END IF;
 EXCEPTION
     WHEN invalid_table_definition THEN
         GET STACKED DIAGNOSTICS complaint = MESSAGE_TEXT;
-        RAISE EXCEPTION '% cannot become that version''s: %', view, complaint
+        RAISE EXCEPTION '% cannot become that version''s: %', views[1], complaint
             USING ERRCODE = 'PV004',
                   DETAIL = 'PostgreSQL replaces a view only by one with the same columns and types; '
                            || 'vector and halfvec are two types.',
                   HINT = format('in one transaction, DROP VIEW %s and switch again: it is made anew with the table''s '
-                                || 'grants, and clients prepare their statements again', view);
+                                || 'grants, and clients prepare their statements again', views[1]);
+END
+$$;
+
+-- What a removal takes away is locked at once and first, in a reader's order, views before their table; whoever else
+-- switches this slot waits for the slot's row.
+CREATE OR REPLACE FUNCTION pgvmig.lock_for_removal(v pgvmig.version, with_current boolean) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s pgvmig.slot;
+BEGIN
+    SELECT x.* INTO s FROM pgvmig.slot x WHERE x.relation = v.relation AND x.slot = v.slot FOR UPDATE;
+    PERFORM pgvmig.execute_patiently(format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', (
+        SELECT string_agg(u.locked::regclass::text, ', ' ORDER BY i)
+        FROM unnest(ARRAY[CASE WHEN with_current THEN s.current_view END, v.view, v.relation]::oid[])
+             WITH ORDINALITY AS u (locked, i)
+        JOIN pg_class c ON c.oid = u.locked)));
 END
 $$;
 
@@ -121,7 +144,7 @@ BEGIN
         PERFORM pgvmig.dress_view(name::regclass, v.relation);
         UPDATE pgvmig.slot x SET current_view = name::regclass WHERE x.relation = v.relation AND x.slot = v.slot;
     ELSE
-        PERFORM pgvmig.replace_view(s.current_view, query);
+        PERFORM pgvmig.replace_views(ARRAY[s.current_view], ARRAY[query]);
     END IF;
     DELETE FROM pgvmig.route r WHERE r.relation = v.relation AND r.slot = v.slot;
     INSERT INTO pgvmig.route (relation, slot, version_id, percent) VALUES (v.relation, v.slot, v.version_id, 100);
@@ -152,12 +175,12 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM pgvmig.swap(v);
     PERFORM pgvmig.retain_active(v.relation, v.slot);
     IF v.state IN ('added', 'backfilling') THEN
         UPDATE pgvmig.version x SET state = 'ready' WHERE x.version_id = v.version_id;
     END IF;
     UPDATE pgvmig.version x SET state = 'active' WHERE x.version_id = v.version_id;
+    PERFORM pgvmig.swap(v);  -- last: from its lock on, readers wait for our commit
 END
 $$;
 

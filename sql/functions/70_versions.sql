@@ -190,7 +190,6 @@ AS $$
 DECLARE
     s pgvmig.slot;
     added text[];
-    v pgvmig.version;
 BEGIN
     SELECT x.* INTO s FROM pgvmig.slot x WHERE x.relation = $1 AND x.slot = $2 FOR UPDATE;
     IF s.relation IS NULL THEN
@@ -211,16 +210,19 @@ BEGIN
     UPDATE pgvmig.slot x
     SET view_columns = x.view_columns || added, view_numbers = x.view_numbers || pgvmig.column_numbers($1, added, NULL)
     WHERE x.relation = $1 AND x.slot = $2;
-    FOR v IN SELECT x.* FROM pgvmig.version x WHERE x.relation = $1 AND x.slot = $2 AND x.state <> 'retired' LOOP
-        PERFORM pgvmig.replace_view(v.view, pgvmig.view_query(v));
-    END LOOP;
-    PERFORM pgvmig.swap(x) FROM pgvmig.version x WHERE x.relation = $1 AND x.slot = $2 AND x.state = 'active';
+    PERFORM pgvmig.replace_views(array_agg(each.view), array_agg(each.query)) FROM (
+        SELECT x.view, pgvmig.view_query(x) AS query FROM pgvmig.version x
+        WHERE x.relation = $1 AND x.slot = $2 AND x.state <> 'retired'
+        UNION ALL
+        SELECT s.current_view, pgvmig.view_query(x) FROM pgvmig.version x JOIN pg_class c ON c.oid = s.current_view
+        WHERE x.relation = $1 AND x.slot = $2 AND x.state = 'active') AS each
+    HAVING count(*) > 0;
     RETURN added;
 END
 $$;
 
 -- Take a version off its table: triggers, queue, view, and the columns that pgvmig made. Never CASCADE: what depends on
--- the view is named by PostgreSQL's own error.
+-- the view is named by PostgreSQL's own error. After lock_for_removal.
 CREATE OR REPLACE FUNCTION pgvmig.take_down(v pgvmig.version) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -231,7 +233,6 @@ BEGIN
     IF NOT v.adopted THEN
         columns := v.vector_column || columns;
     END IF;
-    PERFORM pgvmig.execute_patiently(format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', v.relation));
     PERFORM pgvmig.drop_capture(v);
     IF v.view IS NOT NULL AND EXISTS (SELECT FROM pg_class c WHERE c.oid = v.view) THEN
         EXECUTE format('DROP VIEW %s', v.view);
@@ -251,15 +252,17 @@ AS $$
 DECLARE
     v pgvmig.version;
     vectors bigint := 0;
+    written_meanwhile bigint;
     successor text;
 BEGIN
     SELECT x.* INTO v FROM pgvmig.version x WHERE x.relation = $1 AND x.version = $2 AND x.slot = $3;
     IF v.version_id IS NULL THEN
         RETURN false;
     END IF;
-    SELECT x.version INTO successor FROM pgvmig.version x WHERE x.activated_from = v.version_id AND x.state = 'active';
+    SELECT x.version INTO successor FROM pgvmig.version x WHERE x.activated_from = v.version_id
+      AND x.state IN ('active', 'retained') ORDER BY x.version_id LIMIT 1;
     IF successor IS NOT NULL THEN
-        RAISE EXCEPTION '% % is the way back from %, which is active', pgvmig.label($1, $3), $2, successor
+        RAISE EXCEPTION '% % is the way back from %', pgvmig.label($1, $3), $2, successor
             USING ERRCODE = 'PV004',
                   DETAIL = 'Forgotten, a rollback would leave searches with nothing.',
                   HINT = 'op.retire_embedding drops the vectors and remembers the version';
@@ -275,6 +278,15 @@ BEGIN
                 USING ERRCODE = 'PV007',
                       DETAIL = 'They were paid for, and a rollback may still need them.',
                       HINT = format('alembic -x pgvmig_drop=%s.%s downgrade ...', pgvmig.label($1, $3), $2);
+        END IF;
+    END IF;
+    IF v.state <> 'retired' THEN
+        PERFORM pgvmig.lock_for_removal(v, false);
+        EXECUTE format('SELECT count(*) FROM (SELECT FROM %s WHERE %I IS NOT NULL LIMIT 1) AS any_row',
+                       v.vector_relation, v.vector_column) INTO written_meanwhile;
+        IF written_meanwhile > 0 AND NOT destroy THEN
+            RAISE EXCEPTION '% % was written to while its lock was waited for', pgvmig.label($1, $3), $2
+                USING ERRCODE = 'PV007', HINT = 'stop the worker, then run this again';
         END IF;
     END IF;
     PERFORM pgvmig.begin_verb('drop', NULL, jsonb_build_object('vectors', vectors));
@@ -323,6 +335,9 @@ BEGIN
         RAISE EXCEPTION '% also has %', pgvmig.label($1, $3), others
             USING ERRCODE = 'PV004', HINT = 'downgrade the revisions that added it first';
     END IF;
+    IF v.state <> 'retired' THEN
+        PERFORM pgvmig.lock_for_removal(v, v.state = 'active');
+    END IF;
     PERFORM pgvmig.begin_verb('release', NULL, '{}');
     IF v.state = 'active' THEN
         PERFORM pgvmig.drop_current_view(v);
@@ -338,7 +353,8 @@ BEGIN
 END
 $$;
 
--- Retire: `index_bytes` is what the caller's DROP INDEX CONCURRENTLY has freed already. The version's vectors go, its contract and events stay. An adopted column is the application's own and stays.
+-- Retire: the version's vectors go, its contract and events stay. An adopted column is the application's own and stays.
+-- `index_bytes` is what the caller's DROP INDEX CONCURRENTLY has freed already.
 CREATE OR REPLACE FUNCTION pgvmig.retire(
     relation regclass, version text, slot text DEFAULT 'embedding', reason text DEFAULT NULL,
     index_bytes bigint DEFAULT 0
@@ -353,6 +369,7 @@ BEGIN
     IF v.state = 'retired' THEN
         RETURN jsonb_build_object('changed', false, 'version', v.version);
     END IF;
+    PERFORM pgvmig.lock_for_removal(v, false);
     PERFORM pgvmig.require_retirable($1, $2, $3);
     outcome := jsonb_build_object(
         'changed', true, 'version', v.version,

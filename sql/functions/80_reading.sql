@@ -52,6 +52,7 @@ $$;
 -- Verbs are for those who run migrations; without this, EXECUTE is everybody's.
 REVOKE ALL ON FUNCTION
     pgvmig.add_version, pgvmig.drop_version, pgvmig.release_version, pgvmig.retire, pgvmig.refresh_views,
-    pgvmig.cut_over, pgvmig.roll_back, pgvmig.activate, pgvmig.swap, pgvmig.retain_active, pgvmig.take_down, pgvmig.drop_current_view,
+    pgvmig.cut_over, pgvmig.roll_back, pgvmig.activate, pgvmig.swap, pgvmig.retain_active, pgvmig.take_down,
+    pgvmig.drop_current_view, pgvmig.replace_views, pgvmig.lock_for_removal,
     pgvmig.execute_patiently, pgvmig.create_capture, pgvmig.drop_capture
 FROM PUBLIC;

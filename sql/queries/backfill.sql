@@ -176,7 +176,7 @@ SELECT set_config('pgvmig.source', 'worker', true), set_config('pgvmig.verb', 'b
 SELECT EXISTS (SELECT FROM {stale} AS q WHERE q.queued_at < %(before)s)
 
 -- name: follow
-UPDATE pgvmig.backfill SET follower_until = greatest(follower_until, clock_timestamp() + %(window)s)
+UPDATE pgvmig.follower SET until = greatest(until, clock_timestamp() + %(window)s)
 WHERE version_id = ANY (%(version_ids)s)
 
 -- name: begin_run

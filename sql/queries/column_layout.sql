@@ -13,7 +13,7 @@ FROM {table} AS d
 WHERE d.ctid >= %(first)s::tid AND d.ctid < %(last)s::tid
   AND d.{vector} IS NULL
   AND NOT EXISTS (SELECT FROM {stale} AS q WHERE {queued})
-  AND NOT EXISTS (SELECT FROM {outcome} AS o WHERE {recorded} AND o.source_hash = pgvmig.source_hash({input}(d)))
+  AND NOT EXISTS (SELECT FROM {outcome} AS o WHERE {recorded} AND o.source_hash = pgvmig.source_hash({input}(d.*)))
 ORDER BY d.ctid
 
 -- name: read_rows
@@ -25,14 +25,14 @@ SELECT u.i::integer - 1, r.input, r.hash,
 FROM unnest({given}) WITH ORDINALITY AS u ({given_columns}, i)
 JOIN {table} AS d ON {row_is_given}
 CROSS JOIN LATERAL (
-    SELECT t.input, pgvmig.source_hash(t.input) AS hash FROM (SELECT {input}(d) AS input OFFSET 0) AS t OFFSET 0
+    SELECT t.input, pgvmig.source_hash(t.input) AS hash FROM (SELECT {input}(d.*) AS input OFFSET 0) AS t OFFSET 0
 ) AS r
 LEFT JOIN {outcome} AS o ON {recorded}
 
 -- name: lock_rows
 -- Lock what nobody else has locked, and say which of it still is what was embedded. Waiting for nobody, a worker
 -- cannot be part of a deadlock.
-SELECT u.i::integer - 1, pgvmig.source_hash({input}(d)) = u.hash
+SELECT u.i::integer - 1, pgvmig.source_hash({input}(d.*)) = u.hash
 FROM unnest({given}, %(hashes)b::bytea[]) WITH ORDINALITY AS u ({given_columns}, hash, i)
 JOIN {table} AS d ON {row_is_given}
 FOR NO KEY UPDATE OF d SKIP LOCKED

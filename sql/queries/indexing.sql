@@ -12,12 +12,21 @@ DROP INDEX CONCURRENTLY IF EXISTS {index}
 CREATE INDEX CONCURRENTLY IF NOT EXISTS {index} ON {table}
     USING {method} ({vector} {opclass}){options}
 
--- name: no_lock_timeout
--- CREATE INDEX CONCURRENTLY waits for old snapshots: a lock_timeout would kill it and leave an invalid index.
-SET lock_timeout = 0
+-- name: no_timeouts
+-- CREATE INDEX CONCURRENTLY waits for old snapshots, and takes its time: a timeout would leave an invalid index.
+SELECT set_config('lock_timeout', '0', false), set_config('statement_timeout', '0', false)
+
+-- name: timeouts
+SELECT current_setting('lock_timeout') AS lock_timeout, current_setting('statement_timeout') AS statement_timeout
+
+-- name: restore_timeouts
+SELECT set_config('lock_timeout', {lock_timeout}, false), set_config('statement_timeout', {statement_timeout}, false)
 
 -- name: reset_lock_timeout
 RESET lock_timeout
+
+-- name: reset_statement_timeout
+RESET statement_timeout
 
 -- name: require_valid_index
 SELECT pgvmig.require_valid_index({index})

@@ -4,7 +4,7 @@
 -- Only those of the present text: what is said of an older one is settled by the worker.
 SELECT {outcome_key}, o.error, o.attempts, o.recorded_at, o.accepted_at, o.accepted_by, o.accept_reason
 FROM {outcome} AS o JOIN {table} AS d ON {recorded}
-WHERE o.kind = 'failed' AND o.source_hash = pgvmig.source_hash({input}(d))
+WHERE o.kind = 'failed' AND o.source_hash = pgvmig.source_hash({input}(d.*))
 ORDER BY o.recorded_at, {outcome_key}
 
 -- name: retry

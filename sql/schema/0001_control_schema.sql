@@ -149,14 +149,17 @@ CREATE TABLE pgvmig.backfill (
     end_block      bigint NOT NULL DEFAULT 0,
     found_in_pass  bigint NOT NULL DEFAULT 0,
     walked         boolean NOT NULL DEFAULT false,
-    walked_at      timestamptz,
-    follower_until timestamptz
+    walked_at      timestamptz
 );
 
 COMMENT ON COLUMN pgvmig.backfill.walked IS 'a whole pass found nothing left; only stale rows come in from now on';
 
-COMMENT ON COLUMN pgvmig.backfill.follower_until IS
-    'a worker listens until then; NOTIFY takes a lock that all commits share, so nobody notifies without a listener';
+-- Until when a worker listens for new rows. NOTIFY takes a lock that all commits share, so nobody notifies without a
+-- listener. A table of its own: every write of the application reads it, and claims would fill it with dead rows.
+CREATE TABLE pgvmig.follower (
+    version_id integer PRIMARY KEY REFERENCES pgvmig.version ON DELETE CASCADE,
+    until      timestamptz NOT NULL DEFAULT '-infinity'
+);
 
 -- What workers hold at the moment: a range of blocks, or entries of the stale log.
 CREATE TABLE pgvmig.lease (

@@ -186,7 +186,7 @@ class TestFollowing:
                 wait_until(lambda text=text: site.value(embedded, text))
                 seconds.append(time.monotonic() - began)
             assert sorted(seconds)[2] < 1.0
-            assert site.value("SELECT follower_until > clock_timestamp() FROM pgvmig.backfill")
+            assert site.value("SELECT until > clock_timestamp() FROM pgvmig.follower")
             stop.set()
             assert run.join().why == "signal"
         assert site.problems(v2) == []

@@ -3,7 +3,7 @@
 import select
 
 import pytest
-from lifecycle import add_version, forget_stale, install, outcomes, record_outcome, stale
+from lifecycle import add_version, embed, forget_stale, install, outcomes, record_outcome, stale
 from psycopg.errors import CheckViolation
 from vectors import write
 
@@ -57,9 +57,20 @@ def test_rows_that_were_there_are_the_walks_business(connection):
 def test_an_insert_with_its_vector_is_not_marked(connection, v1):
     connection.execute(
         "INSERT INTO documents (id, body, embedding_v1, embedding_v1_version_id, embedding_v1_source_hash, "
-        "embedding_v1_embedded_at) VALUES (1, 'one', '[1,0,0,0,0,0,0,0]', 1, '', now())"
+        "embedding_v1_embedded_at) VALUES (1, 'one', '[1,0,0,0,0,0,0,0]', 1, pgvmig.source_hash('one'), now())"
     )
     assert stale(connection, v1) == []
+
+
+def test_a_copied_row_with_another_text_is_marked(connection, v1):
+    connection.execute("INSERT INTO documents (id, body) VALUES (1, 'one')")
+    embed(connection, v1)
+    forget_stale(connection, v1)
+    columns = "embedding_v1, embedding_v1_version_id, embedding_v1_source_hash, embedding_v1_embedded_at"
+    copy = f"INSERT INTO documents (id, body, {columns}) SELECT %s, %s, {columns} FROM documents WHERE id = 1"
+    connection.execute(copy, [2, "one"])
+    connection.execute(copy, [3, "other text"])
+    assert stale(connection, v1) == [3]
 
 
 @pytest.mark.parametrize(
@@ -234,11 +245,11 @@ def test_notify_is_only_sent_while_somebody_listens(database, connection, v1):
     listener.execute("LISTEN pgvmig_stale")
     connection.execute("INSERT INTO documents (id, body) VALUES (1, 'one')")
     assert notified(listener) == []
-    connection.execute("UPDATE pgvmig.backfill SET follower_until = clock_timestamp() + interval '1 minute'")
+    connection.execute("UPDATE pgvmig.follower SET until = clock_timestamp() + interval '1 minute'")
     connection.execute("INSERT INTO documents (id, body) VALUES (2, 'two'), (3, 'three')")
     connection.execute("UPDATE documents SET clicks = 1")
     assert notified(listener) == [("pgvmig_stale", str(v1.version_id))]
-    connection.execute("UPDATE pgvmig.backfill SET follower_until = clock_timestamp() - interval '1 minute'")
+    connection.execute("UPDATE pgvmig.follower SET until = clock_timestamp() - interval '1 minute'")
     connection.execute("INSERT INTO documents (id, body) VALUES (4, 'four')")
     assert notified(listener) == []
 
@@ -247,7 +258,7 @@ def test_notify_is_of_the_version_that_somebody_follows(database, connection, v1
     v2 = add_version(connection, "documents", "v2")
     listener = database.connect()
     listener.execute("LISTEN pgvmig_stale")
-    connection.execute("UPDATE pgvmig.backfill SET follower_until = 'infinity' WHERE version_id = %s", [v2.version_id])
+    connection.execute("UPDATE pgvmig.follower SET until = 'infinity' WHERE version_id = %s", [v2.version_id])
     connection.execute("INSERT INTO documents (id, body) VALUES (1, 'one')")
     assert notified(listener) == [("pgvmig_stale", str(v2.version_id))]
 

@@ -1,9 +1,11 @@
 """Capture on tables as they are: their keys, names, generated columns, collations, roles and search_path."""
 
 import pytest
-from lifecycle import add_version, forget_stale, install, outcomes, record_outcome, stale
+from lifecycle import add_version, embed, forget_stale, install, outcomes, record_outcome, stale
+from psycopg import IsolationLevel, sql
 from psycopg import errors as pg
-from psycopg import sql
+
+from pgvmig.errors import ConflictError
 
 pytestmark = pytest.mark.majors(18, 16)
 
@@ -233,6 +235,49 @@ def test_texts_that_a_collation_calls_equal_are_two_texts(connection):
     assert stale(connection, version) == ["a"]
 
 
+def test_keys_that_are_handed_on_within_a_statement_stay_marked(connection):
+    connection.execute(
+        "CREATE TABLE documents (doc int, chunk int, body text, PRIMARY KEY (doc, chunk) DEFERRABLE INITIALLY DEFERRED)"
+    )
+    version = add_version(connection, "documents", "v1", {}, key=["doc", "chunk"])
+    connection.execute("INSERT INTO documents SELECT 1, n, 'chunk ' || n FROM generate_series(1, 5) AS n")
+    embed(connection, version)
+    forget_stale(connection, version)
+    connection.execute("UPDATE documents SET chunk = chunk + 1, body = body || ' edited'")
+    assert sorted(set(stale(connection, version))) == [(1, n) for n in range(2, 7)]
+    connection.execute("DELETE FROM documents")
+    assert stale(connection, version) == []
+
+
+def test_a_column_called_like_our_alias(connection):
+    connection.execute("CREATE TABLE documents (id int PRIMARY KEY, body text, d text, q text, entry text)")
+    version = add_version(connection, "documents", "v1")
+    connection.execute("INSERT INTO documents VALUES (1, 'one', 'd', 'q', 'e')")
+    assert connection.execute("SELECT missing_recent FROM pgvmig.coverage(%s)", [version.version_id]).fetchone() == (1,)
+
+
+def test_inheritance_is_refused(connection):
+    connection.execute("CREATE TABLE documents (id int PRIMARY KEY, body text)")
+    connection.execute("CREATE TABLE kid () INHERITS (documents)")
+    with pytest.raises(ConflictError, match="documents inherits, or is inherited from"):
+        add_version(connection, "documents", "v1")
+
+
+def test_serializable_transactions_do_not_meet_in_the_log(connection, database):
+    connection.execute("CREATE TABLE documents (id int PRIMARY KEY, body text)")
+    version = add_version(connection, "documents", "v1")
+    connection.execute("INSERT INTO documents SELECT n, 'text' FROM generate_series(1, 1000) AS n; ANALYZE documents")
+    one, two = (database.connect(autocommit=False) for _ in range(2))
+    for session in (one, two):
+        session.isolation_level = IsolationLevel.SERIALIZABLE
+    for old, new, session in ((1, 100_000, one), (501, 900_000, two)):
+        session.execute("DELETE FROM documents WHERE id = %s", [old])
+        session.execute("INSERT INTO documents VALUES (%s, 'new')", [new])
+    one.commit()
+    two.commit()
+    assert {100_000, 900_000} <= set(stale(connection, version))
+
+
 def test_values_that_are_equal_and_read_differently_are_two_texts(connection):
     connection.execute("CREATE TABLE documents (id int PRIMARY KEY, price numeric)")
     version = add_version(connection, "documents", "v1", {"input": "price::text"})
@@ -246,7 +291,7 @@ def test_the_application_needs_no_rights_on_pgvmig(connection, role):
     connection.execute("CREATE TABLE documents (id int PRIMARY KEY, body text)")
     version = add_version(connection, "documents", "v1")
     connection.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON documents TO {role}")
-    connection.execute("UPDATE pgvmig.backfill SET follower_until = 'infinity'")
+    connection.execute("UPDATE pgvmig.follower SET until = 'infinity'")
     connection.execute(f"SET ROLE {role}")
     connection.execute("INSERT INTO documents VALUES (1, 'one'), (2, 'two'), (3, 'three')")
     connection.execute("UPDATE documents SET body = 'changed' WHERE id = 1")
@@ -303,7 +348,7 @@ def hostile(connection):
 def test_an_application_with_a_hostile_search_path(connection, hostile):
     connection.execute("CREATE TABLE documents (id int PRIMARY KEY, body text)")
     version = add_version(connection, "documents", "v1", {"input": "upper(body)"})
-    connection.execute("UPDATE pgvmig.backfill SET follower_until = 'infinity'")
+    connection.execute("UPDATE pgvmig.follower SET until = 'infinity'")
     connection.execute(f"SET search_path = {hostile}")
     connection.execute("INSERT INTO public.documents VALUES (1, 'one')")
     connection.execute("UPDATE public.documents SET body = 'two'")

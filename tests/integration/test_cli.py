@@ -91,6 +91,7 @@ def test_a_whole_migration(pgvmig, documents):
     assert checked.code == 4
     assert {gate["gate"]: gate["passed"] for gate in checked.json["gates"]} == {
         "coverage": True,
+        "capture": True,
         "failed": True,
         "index": False,
     }
@@ -106,10 +107,15 @@ def test_a_whole_migration(pgvmig, documents):
     assert "documents: v1 -> v2" in pgvmig("cutover", "documents", "v2", *skipped).out
     assert "documents: v2 -> v1" in pgvmig("rollback", "documents").out
     assert "documents: v1 -> v2" in pgvmig("cutover", "documents", "v2", *skipped).out
+    first_again = pgvmig("rollback", "documents")
+    assert first_again.code == 0
+    assert pgvmig("rollback", "documents").code == 1
+    assert "documents: v1 -> v2" in pgvmig("cutover", "documents", "v2", *skipped).out
     reasons = documents.execute(
         "SELECT source, reason FROM pgvmig.event WHERE to_state = 'active' ORDER BY event_id"
     ).fetchall()
-    assert reasons == [("cli", None), ("cli", "ten rows"), ("cli", None), ("cli", "ten rows")]
+    there, back = ("cli", "ten rows"), ("cli", None)
+    assert reasons == [("cli", None), there, back, there, back, there]
 
     refused = pgvmig("retire", "documents", "v1")
     assert (refused.code, "Next:  add --yes" in refused.err) == (2, True)

@@ -242,6 +242,7 @@ def test_gates_can_be_asked_without_switching(connection, run, v2):
     results = {gate.gate: (gate.passed, gate.found) for gate in checks.check(run, v2.version_id, MINUTE)}
     assert results == {
         "coverage": (False, "1,000 of 1,000 rows have no vector"),
+        "capture": (True, "the triggers that follow the table fire always"),
         "failed": (True, "no row failed without having been accepted"),
         "index": (False, "there is no vector index on embedding_v2"),
     }
@@ -257,6 +258,30 @@ def test_a_skipped_gate_is_kept_with_its_reason(connection, run, v2):
         "WHERE verb = 'cut over' AND version = 'v2'"
     ).fetchall()
     assert set(events) == {("cli", "a drill", '["coverage", "index"]', "false")}
+
+
+def test_a_bulk_load_that_switched_triggers_off_is_noticed(connection, run, ready):
+    connection.execute("ALTER TABLE documents DISABLE TRIGGER USER")
+    connection.execute("UPDATE documents SET body = 'unseen' WHERE id = 1")
+    connection.execute("ALTER TABLE documents ENABLE TRIGGER USER")
+    with pytest.raises(GateError) as error:
+        switch.cut_over(run, V2)
+    assert error.value.found.startswith(
+        "documents v2 is not ready: rows may have changed unseen: not enabled always is "
+    )
+    assert "pgvmig_embedding_v2_update" in error.value.found
+    assert error.value.next_step.startswith("ALTER TABLE public.documents ENABLE ALWAYS TRIGGER pgvmig_embedding_v2_")
+    connection.execute(error.value.next_step.partition(";")[0])
+    assert switch.cut_over(run, V2)["changed"]
+
+
+def test_most_of_the_table_changed_a_moment_ago(connection, run, ready):
+    connection.execute("UPDATE documents SET body = body || '!' WHERE id <= 400")
+    assert switch.cut_over(run, V2)["missing"] == 400
+    switch.roll_back(run, V2)
+    connection.execute("UPDATE documents SET body = body || '!'")
+    with pytest.raises(GateError, match="1,000 of 1,000 rows have a vector of an older text"):
+        switch.cut_over(run, V2)
 
 
 def test_only_the_named_gate_is_skipped(connection, run, v2):
@@ -279,7 +304,7 @@ def test_a_gate_is_not_skipped_without_a_reason(connection, run, ready, reason):
 def test_an_unknown_gate_is_refused(run, ready):
     with pytest.raises(IllegalTransitionError) as error:
         switch.cut_over(run, V2, Terms(skip=["coverrage"], reason="a drill"))
-    assert str(error.value) == "there is no gate named coverrage. Next: use one of coverage, failed, index"
+    assert str(error.value) == "there is no gate named coverrage. Next: use one of capture, coverage, failed, index"
 
 
 @pytest.mark.parametrize(

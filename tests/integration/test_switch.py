@@ -88,7 +88,7 @@ def test_the_way_back_is_not_forgotten(connection, run):
         with pytest.raises(IllegalTransitionError) as error:
             adding.drop(run, V1, destroy=True)
         assert str(error.value) == (
-            "documents v1 is the way back from v2, which is active. Forgotten, a rollback would leave searches with "
+            "documents v1 is the way back from v2. Forgotten, a rollback would leave searches with "
             "nothing. Next: op.retire_embedding drops the vectors and remembers the version"
         )
         switch.retire(run, V1)
