@@ -141,6 +141,13 @@ def _check(contract: Contract) -> None:
         raise ContractError(f"max_input is {contract.max_input}", next_step="give a number of characters from 1 up")
 
 
+_TYPE_ADVICE = {
+    "dimensions": "write a number, without quotes",
+    "max_input": "write a number, without quotes",
+    "normalized": "write True or False, without quotes",
+}
+
+
 def _check_types(contract: Contract) -> None:
     wanted: dict[str, type] = {"dimensions": int, "normalized": bool}
     for field in fields(contract):
@@ -153,7 +160,7 @@ def _check_types(contract: Contract) -> None:
         if not right:
             raise ContractError(
                 f"{field.name} is {value!r}, a {type(value).__name__}",
-                next_step=f"give {field.name} its type",
+                next_step=_TYPE_ADVICE.get(field.name, "write a text, in quotes"),
             )
         if isinstance(value, str) and _NO_TEXT.search(value):
             raise ContractError(

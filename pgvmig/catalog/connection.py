@@ -7,6 +7,7 @@ mode may stand in between.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,6 +28,10 @@ _OURS: dict[str, type[errors.PgvmigError]] = {
     "PV007": errors.DestructionRefusedError,
     "PV008": errors.SchemaVersionError,
 }
+
+
+# Its own tables; those of a version are gone when it is retired.
+_OUR_SCHEMA = re.compile(r'schema "pgvmig"|"pgvmig\.(?![^"]*_(?:stale|outcome)")')
 
 
 def connect(dsn: str, *, application_name: str = "pgvmig", **options: Any) -> psycopg.Connection[Any]:
@@ -69,7 +74,7 @@ def translate(error: BaseException) -> errors.PgvmigError:
             next_step=hint or "find it in pg_stat_activity (xact_start), let it end, and run this again",
             sqlstate=state,
         )
-    if state in (pg.UndefinedTable.sqlstate, pg.InvalidSchemaName.sqlstate) and "pgvmig" in message:
+    if state in (pg.UndefinedTable.sqlstate, pg.InvalidSchemaName.sqlstate) and _OUR_SCHEMA.search(message):
         return schema_missing()
     if state == pg.InsufficientPrivilege.sqlstate:
         return errors.DatabaseError(

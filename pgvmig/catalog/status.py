@@ -98,9 +98,10 @@ def _mismatches(conn: psycopg.Connection[Any], versions: list[Version]) -> list[
                 "source": row["source"],
                 "revisions_say": row["by_revisions"],
                 "revision": row["revision"],
-                "next": f"alembic upgrade to the revision that cuts {target} over to {row['now_active']}"
+                "next": f"alembic upgrade, if a revision ahead cuts {target} over to {row['now_active']} (it finds it "
+                f"done), else pgvmig cutover {target} {row['by_revisions']}, or a new revision that says what is"
                 if forward
-                else f"alembic downgrade to before {row['revision']}",
+                else f"alembic downgrade to before {row['revision']}, which finds it done",
             }
         )
     return found

@@ -56,6 +56,9 @@ def command(
     Works on VERSION of TARGET, on every version of TARGET, or on all that the worker writes. Start several at once if
     you like: they share the work by leases. Stopped or killed at any moment, nothing finished is lost or repeated.
 
+    In its table, `outrun` counts rows whose text changed, or that somebody locked, while they were being embedded: they
+    stay queued and are done again.
+
     Exit codes: 0 nothing left, 3 work left (--max-time, SIGTERM, rows locked by others), 4 a standby is behind, or
     its lag cannot be known.
 

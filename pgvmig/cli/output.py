@@ -133,7 +133,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
     grid = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
     for i, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[i], int | float | type(None)) for row in rows)
-        grid.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        grid.add_column(column, justify="right" if numeric else "left", no_wrap=not numeric and i == 0, overflow="fold")
     for row in rows:
         grid.add_row(*(_cell(value) for value in row))
     Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(grid)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import click
 
+from pgvmig import config
 from pgvmig.cli import HELP_OPTIONS, WIDTH, cli
 
 _HEAD = """# Command line
@@ -25,9 +26,32 @@ spans seconds. An error is `{"error": {"type", "found", "hazard", "next", "data"
 """
 
 
+_PROVIDERS = """## Providers
+
+A contract names a provider; `pgvmig.toml` in the current folder (or where `PGVMIG_CONFIG` says) has `[providers.NAME]`.
+Without it: `PGVMIG_<NAME>_BASE_URL` and `PGVMIG_<NAME>_API_KEY`, and for `openai` its own `OPENAI_BASE_URL` and
+`OPENAI_API_KEY`. Keys come from the environment only and are never printed, logged or stored.
+
+| setting | what it is | default |
+|---|---|---|"""
+
+
 def render() -> str:
     """Return the reference as Markdown."""
-    return "\n".join([_HEAD, *_sections(cli, "pgvmig")])
+    return "\n".join([_HEAD, *_sections(cli, "pgvmig"), _providers()])
+
+
+def _providers() -> str:
+    """Return the settings of a provider, from the code that reads them."""
+    rows = [
+        f"| `{setting.name}` | {setting.metadata['doc']} | {_default(setting.default)} |"
+        for setting in config.documented_settings()
+    ]
+    return "\n".join([_PROVIDERS, *rows, ""])
+
+
+def _default(value: object) -> str:
+    return "-" if value is None else f"`{value}`"
 
 
 def _sections(command: click.Command, path: str) -> Iterator[str]:

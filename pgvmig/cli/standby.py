@@ -78,10 +78,15 @@ def show(dsn: str | None, as_json: bool) -> None:
     """
     with output.connect(dsn) as conn:
         found = standbys.all_standbys(conn)
-        nothing = not found and not standbys.is_none(conn)
+        declared_none = standbys.is_none(conn)
     _show(found, as_json=as_json)
-    if nothing and not as_json:
-        output.say("Nothing is declared. Next: pgvmig standby add NAME, or pgvmig standby none")
+    if as_json or any(standby.declared for standby in found):
+        return
+    output.say(
+        "Declared: no standbys."
+        if declared_none
+        else "Nothing is declared. Next: pgvmig standby add NAME, or pgvmig standby none"
+    )
 
 
 def _show(found: list[standbys.Standby], *, as_json: bool) -> None:

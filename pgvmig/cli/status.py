@@ -42,15 +42,15 @@ def _show(found: dict[str, Any]) -> None:
     if not found["versions"]:
         output.say("No versions yet. Next: op.add_embedding() in a revision, then alembic upgrade")
     else:
-        output.table("Versions", ("target", "version", "state", "writer", "model", "dim", "rows", "embedded", "stale",
-                                  "failed", "index"), [_version_row(v) for v in found["versions"]])  # fmt: skip
+        columns = ("target", "version", "state", "model", "rows", "embedded", "queued", "failed", "index")
+        output.table("Versions", columns, [_version_row(v) for v in found["versions"]])
     _show_workers(found["versions"])
     _show_standbys(found)
     for mismatch in found["mismatches"]:
         output.say(
             f"Mismatch: {mismatch['target']} has {mismatch['active'] or 'no version'} active since "
             f"{mismatch['since']:%Y-%m-%d %H:%M} (by {mismatch['by']}, {mismatch['source']}), revision "
-            f"{mismatch['revision']} says {mismatch['revisions_say']}. Next: {mismatch['next']}, which finds it done"
+            f"{mismatch['revision']} says {mismatch['revisions_say']}. Next: {mismatch['next']}"
         )
     for version in found["versions"]:
         if version["last_error"]:
@@ -61,21 +61,27 @@ def _show(found: dict[str, Any]) -> None:
 
 def _version_row(version: dict[str, Any]) -> tuple[Any, ...]:
     rows = version["rows"] or {}
-    valid = [index["name"] for index in version["indexes"] if index["valid"]]
-    broken = [f"{index['name']} (invalid)" for index in version["indexes"] if not index["valid"]]
     return (
         version["target"],
         version["version"],
-        version["state"],
-        version["writer"],
-        version["model"],
-        version["dimensions"],
+        version["state"] if version["writer"] == "worker" else f"{version['state']} (app)",
+        _short(version["model"]),
         rows.get("total"),
         rows.get("embedded"),
         version["stale_entries"],
         version["failed"],
-        ", ".join([*valid, *broken]) or None,
+        _index(version["indexes"]),
     )
+
+
+def _index(indexes: list[dict[str, Any]]) -> str | None:
+    if not indexes:
+        return None
+    return "valid" if any(index["valid"] for index in indexes) else "invalid"
+
+
+def _short(model: str, width: int = 14) -> str:
+    return model if len(model) <= width else model[: width - 1] + "…"
 
 
 def _show_workers(versions_found: list[dict[str, Any]]) -> None:

@@ -157,7 +157,7 @@ class Journey:
 
     def measured(self, began: float) -> Measured:
         """Return the figures. Compares every answer's vectors with the demo's own."""
-        self.report("comparing every answer with both models' own vectors", 0, None)
+        self.report("comparing all answers with both models", 0, None)
         tally, steps = self.application.tally, self.steps
         bodies = sorted({passage.body for passage in (*self.corpus.passages, *self.spare)})
         own = {model: self.embed(provider, model, bodies) for provider, model in stage.MODELS.items()}

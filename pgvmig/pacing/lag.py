@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import groupby
 from operator import attrgetter
@@ -146,10 +146,11 @@ def _nothing_declared(snapshot: Snapshot, others: Sequence[Standby]) -> Reading:
     adding = "; ".join(f"pgvmig standby add {name}" for name in names)
     if not snapshot.no_standbys:
         connected = f"; connected: {', '.join(names)}" if names else ""
-        return _unknown(
+        unknown = _unknown(
             f"no standby is declared and none was declared absent{connected}",
             adding or "pgvmig standby add NAME | pgvmig standby none",
         )
+        return replace(unknown, lasting=True)
     if not others:
         return Reading(
             signal=SIGNAL,

@@ -88,7 +88,8 @@ class Pacer:
         """Return the verdict once it lets the worker write.
 
         When `stop()` is true it returns the last verdict as it is, within one interval: look at `may_write`. `on_wait`
-        gets each verdict that makes it wait, from the second interval on. Raises SignalError after `patience`.
+        gets each verdict that makes it wait, from the second interval on. Raises SignalError after `patience`, and
+        at once for what no waiting cures.
         """
         began = self._clock()
         pause = self._interval * _FIRST_LOOK
@@ -97,7 +98,7 @@ class Pacer:
             if verdict.may_write or stop():
                 return verdict
             waited = self._clock() - began
-            if waited >= self._patience:
+            if waited >= self._patience or any(reading.lasting for reading in verdict.deciding):
                 raise _gave_up(verdict, waited)
             if on_wait is not None and waited >= self._interval:
                 on_wait(verdict)

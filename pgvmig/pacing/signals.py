@@ -30,7 +30,7 @@ class Reading:
     """One signal at one moment.
 
     `reason` is a sentence without its full stop, `next_step` what somebody can do about it. Lag signals carry their
-    figures where they are known; `lag` is what the standby is behind at least.
+    figures where they are known; `lag` is what the standby is behind at least. `lasting`: no waiting cures it.
     """
 
     signal: str
@@ -39,6 +39,7 @@ class Reading:
     next_step: str | None = None
     lag: timedelta | None = None
     lag_bytes: int | None = None
+    lasting: bool = False
 
     @property
     def gravity(self) -> int:

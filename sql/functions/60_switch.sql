@@ -205,6 +205,10 @@ BEGIN
     IF v.state = 'active' THEN
         RETURN jsonb_build_object('changed', false, 'version', v.version);
     END IF;
+    IF v.state = 'retired' THEN
+        RAISE EXCEPTION '% % is retired', pgvmig.label($1, $3), $2
+            USING ERRCODE = 'PV004', HINT = 'op.add_embedding() adds it again, empty';
+    END IF;
     gates := pgvmig.require_gates(v, max_stale_age, skip, reason);
     SELECT x.version_id INTO previous FROM pgvmig.version x
     WHERE x.relation = v.relation AND x.slot = v.slot AND x.state = 'active';

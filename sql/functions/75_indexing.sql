@@ -9,6 +9,10 @@ DECLARE
     v pgvmig.version := pgvmig.find_version($1, $2, $3);
     c record;
 BEGIN
+    IF v.state = 'retired' THEN
+        RAISE EXCEPTION '% % is retired', pgvmig.label($1, $3), $2
+            USING ERRCODE = 'PV004', HINT = 'op.add_embedding() adds it again, empty';
+    END IF;
     SELECT * INTO c FROM pgvmig.coverage(v.version_id);
     IF c.missing + c.missing_recent > c.total / 10.0 THEN
         RAISE EXCEPTION '% % is not ready for its index: % of % rows have no vector', pgvmig.label($1, $3), $2,

@@ -75,7 +75,7 @@ class Reader:
 @pytest.fixture
 def reader(tmp_path: Path, database) -> Iterator[Reader]:
     """Return a reader with a provider that serves the models the docs name."""
-    models = {"openai": HashModel("text-embedding-ada-002", 256), "local": HashModel("all-MiniLM-L6-v2", 384)}
+    models = {"openai": HashModel("text-embedding-ada-002", 1536), "local": HashModel("all-MiniLM-L6-v2", 384)}
     with serving(models) as server:
         base = os.environ | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

@@ -9,6 +9,7 @@ from lifecycle import adopt_version, install
 
 from pgvmig.backfill import worker
 from pgvmig.backfill.options import Options
+from pgvmig.catalog import standbys
 from pgvmig.demo.faults import Fault
 from pgvmig.errors import ConflictError, DatabaseError, NotFoundError, ProviderUnavailableError, SignalError
 
@@ -152,7 +153,7 @@ class TestEnd:
         monkeypatch.setattr(worker.Pacer, "open", impatient(worker.Pacer.open))
         site.documents(10)
         site.version()
-        site.execute("UPDATE pgvmig.installation SET no_standbys = false")
+        standbys.add(site.connection, "gone")
         with pytest.raises(SignalError):
             site.run()
         assert site.value("SELECT count(embedding_v2) FROM documents") == 0
@@ -161,6 +162,14 @@ class TestEnd:
             True,
         )
         assert site.value("SELECT count(*) FROM pgvmig.lease WHERE until > clock_timestamp()") == 0
+
+    def test_at_once_while_no_standbys_are_declared(self, site):
+        site.documents(10)
+        site.version()
+        site.execute("UPDATE pgvmig.installation SET no_standbys = false")
+        with pytest.raises(SignalError, match="no standby is declared and none was declared absent"):
+            site.run()
+        assert site.value("SELECT count(embedding_v2) FROM documents") == 0
 
     def test_on_a_standby(self, replicated_database):
         from pgvmig.backfill import worker

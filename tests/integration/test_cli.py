@@ -122,6 +122,10 @@ def test_a_whole_migration(pgvmig, documents):
     assert pgvmig("retire", "documents", "v2", "--yes").code == 1
     assert pgvmig("retire", "documents", "v1", "--yes", "--json").json["changed"] is True
     assert pgvmig("retire", "documents", "v1", "--yes", "--json").json["changed"] is False
+    assert (
+        "Error: documents v1 is retired\nNext:  op.add_embedding() adds it again, empty\n"
+        in pgvmig("cutover", "documents", "v1").err
+    )
 
 
 def test_a_skipped_gate_needs_a_reason(pgvmig, documents):
@@ -152,6 +156,8 @@ def test_nothing_is_written_before_standbys_are_declared(pgvmig, documents):
     documents.execute("UPDATE pgvmig.installation SET no_standbys = false")
     assert "No standby is declared" in pgvmig("status").out
     assert "Nothing is declared. Next: pgvmig standby add NAME" in pgvmig("standby", "list").out
+    at_once = pgvmig("backfill")
+    assert (at_once.code, "pgvmig standby add NAME | pgvmig standby none" in at_once.err) == (4, True)
     added = pgvmig("standby", "add", "standby1")
     assert "standby1 is not connected now: the worker waits until it is." in added.out
     assert pgvmig("backfill", "--max-time", "1s", "--json").code == 3

@@ -156,12 +156,12 @@ REFUSALS = [
     ({"too_long": "drop"}, "too_long is 'drop'. Next: use one of error, truncate"),
     ({"input": "\t"}, "input is empty. Next: give an SQL expression over the row, such as 'title || body'"),
     ({"max_input": 0}, "max_input is 0. Next: give a number of characters from 1 up"),
-    ({"dimensions": "3"}, "dimensions is '3', a str. Next: give dimensions its type"),
-    ({"dimensions": True}, "dimensions is True, a bool. Next: give dimensions its type"),
-    ({"dimensions": 3.0}, "dimensions is 3.0, a float. Next: give dimensions its type"),
-    ({"normalized": 1}, "normalized is 1, a int. Next: give normalized its type"),
-    ({"max_input": True}, "max_input is True, a bool. Next: give max_input its type"),
-    ({"provider": None}, "provider is None, a NoneType. Next: give provider its type"),
+    ({"dimensions": "3"}, "dimensions is '3', a str. Next: write a number, without quotes"),
+    ({"dimensions": True}, "dimensions is True, a bool. Next: write a number, without quotes"),
+    ({"dimensions": 3.0}, "dimensions is 3.0, a float. Next: write a number, without quotes"),
+    ({"normalized": 1}, "normalized is 1, a int. Next: write True or False, without quotes"),
+    ({"max_input": True}, "max_input is True, a bool. Next: write a number, without quotes"),
+    ({"provider": None}, "provider is None, a NoneType. Next: write a text, in quotes"),
     (
         {"query_prefix": "a\0b"},
         (
