@@ -1,7 +1,8 @@
 """The operations, as data: what a revision says. Executing them is toimpl.py's part.
 
 Alembic compiles the signatures again as text, so they start `(cls, operations, ...)` and their defaults are plain.
-Every operation has `reverse()`, and `to_diff_tuple()` for `alembic check`.
+Every operation has `to_diff_tuple()` for `alembic check`; those that add something or switch have `reverse()`.
+What takes away has none: only the revision that added it knows the contract.
 """
 
 from __future__ import annotations

@@ -29,9 +29,6 @@ WHERE ended_at IS NULL AND seen_at > clock_timestamp() - interval '5 min'
 SELECT v.version_id, i.index::text AS name, i.valid, i.method
 FROM pgvmig.version v, pgvmig.vector_indexes(v) i
 
--- name: slots
-SELECT pgvmig.label(relation, slot) AS target, slot, current_view::text AS current_view FROM pgvmig.slot ORDER BY 1
-
 -- name: installation
 SELECT schema_version, toolkit_version, no_standbys FROM pgvmig.installation
 
