@@ -194,6 +194,7 @@ CREATE TABLE pgvmig.backfill_run (
     rows_outrun    bigint NOT NULL DEFAULT 0,
     waiting        text,
     waited         interval NOT NULL DEFAULT '0',
+    batch_size     integer,
     peak_lag       interval,
     peak_lag_bytes bigint,
     PRIMARY KEY (run_id, version_id)
@@ -202,6 +203,71 @@ CREATE TABLE pgvmig.backfill_run (
 COMMENT ON COLUMN pgvmig.backfill_run.rows_outrun IS 'embedded, but the text had changed or the row was locked by then';
 
 COMMENT ON COLUMN pgvmig.backfill_run.waiting IS 'what the worker waits for, NULL when it works';
+
+-- What an operator changed while the worker runs; it wins over configuration and command line. Read with every look at
+-- the signals.
+CREATE TABLE pgvmig.throttle (
+    relation   regclass NOT NULL,
+    slot       text NOT NULL,
+    settings   jsonb NOT NULL CHECK (jsonb_typeof(settings) = 'object'),
+    changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    changed_by text NOT NULL DEFAULT session_user,
+    PRIMARY KEY (relation, slot),
+    FOREIGN KEY (relation, slot) REFERENCES pgvmig.slot ON DELETE CASCADE
+);
+
+COMMENT ON COLUMN pgvmig.throttle.settings IS 'limits by name, as "pgvmig throttle" writes them; what is not in it is not overridden';
+
+-- What an operator has paused. Nothing is written while a row fits.
+CREATE TABLE pgvmig.pause (
+    relation  regclass,
+    slot      text,
+    paused_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    paused_by text NOT NULL DEFAULT session_user,
+    reason    text,
+    UNIQUE NULLS NOT DISTINCT (relation, slot),
+    CHECK ((relation IS NULL) = (slot IS NULL)),
+    FOREIGN KEY (relation, slot) REFERENCES pgvmig.slot ON DELETE CASCADE
+);
+
+COMMENT ON TABLE pgvmig.pause IS 'relation NULL pauses everything in this database';
+
+-- Every change of a worker's pace, and why; the last one says how it is now. The newest of each run are kept.
+CREATE TABLE pgvmig.pacing_log (
+    entry      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run_id     uuid NOT NULL,
+    version_id integer NOT NULL,
+    at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    state      text NOT NULL,
+    signal     text,
+    reason     text,
+    next       text,
+    FOREIGN KEY (run_id, version_id) REFERENCES pgvmig.backfill_run ON DELETE CASCADE
+);
+
+COMMENT ON COLUMN pgvmig.pacing_log.state IS
+    'running, holding, stopped, unknown, paused, hibernating or failed; see docs/pacing.md';
+
+CREATE INDEX pacing_log_run ON pgvmig.pacing_log (run_id, version_id, entry);
+
+-- Throughput and lag over time, a row every few seconds of a run. The newest of each version are kept.
+CREATE TABLE pgvmig.backfill_sample (
+    version_id   integer NOT NULL,
+    run_id       uuid NOT NULL,
+    at           timestamptz NOT NULL DEFAULT clock_timestamp(),
+    rows_written bigint NOT NULL,
+    batch_size   integer NOT NULL,
+    state        text NOT NULL,
+    lag          interval,
+    lag_bytes    bigint,
+    wal_rate     bigint,
+    PRIMARY KEY (version_id, run_id, at),
+    FOREIGN KEY (run_id, version_id) REFERENCES pgvmig.backfill_run ON DELETE CASCADE
+);
+
+COMMENT ON COLUMN pgvmig.backfill_sample.rows_written IS 'since the run began';
+
+COMMENT ON COLUMN pgvmig.backfill_sample.wal_rate IS 'bytes a second that the whole cluster writes, NULL where it was not read';
 
 CREATE TABLE pgvmig.standby (
     name     text PRIMARY KEY CHECK (name <> ''),
