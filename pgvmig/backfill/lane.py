@@ -47,6 +47,7 @@ class _Held:
 class Lane:
     """The work on one version.
 
+    `batch_size` is asked for every batch: so many rows are one transaction, whatever a request to the provider holds.
     `caught_up`: the walk is at its end, and so is what was in the log by then. `gone`: the version was retired or
     dropped. `locked`: only rows are left that another transaction holds.
     """
@@ -58,7 +59,7 @@ class Lane:
         log: RunLog,
         *,
         lease: timedelta,
-        batch_size: int,
+        batch_size: Callable[[], int],
         stop: Callable[[], bool],
     ) -> None:
         self.version = version
@@ -170,7 +171,7 @@ class Lane:
             self.caught_up = True
 
     def _from_log(self) -> Batch | None:
-        claim = patiently(lambda: self._claims.stale(self._batch_size), self._stop)
+        claim = patiently(lambda: self._claims.stale(self._batch_size()), self._stop)
         if claim is None:
             return None
         self._held[claim.lease_id] = _Held(claim, 1, 0)
@@ -186,7 +187,16 @@ class Lane:
                 return Batch(claim)
             self._held[claim.lease_id] = _Held(claim, len(stripes), sum(map(len, stripes)))
             self._stripes.extend((claim, stripe) for stripe in stripes)
-        return self._read(*self._stripes.popleft())
+        return self._read(*self._next_stripe())
+
+    def _next_stripe(self) -> tuple[Range, list[Key]]:
+        """Return the next stripe, or as much of it as a batch may hold by now: they shrink while the run is on."""
+        claim, stripe = self._stripes.popleft()
+        size = self._batch_size()
+        if len(stripe) > size:
+            self._stripes.appendleft((claim, stripe[size:]))
+            self._held[claim.lease_id].open += 1
+        return claim, stripe[:size]
 
     def _read(self, claim: Claim, keys: list[Key]) -> Batch:
         def read() -> Batch:

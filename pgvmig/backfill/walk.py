@@ -26,7 +26,12 @@ class Walk:
     """Hands out ranges of pages, each with its rows in stripes. `walked`: a whole look found nothing missing."""
 
     def __init__(
-        self, conn: psycopg.Connection[Any], claims: Claims, layout: Layout, batch_size: int, stop: Callable[[], bool]
+        self,
+        conn: psycopg.Connection[Any],
+        claims: Claims,
+        layout: Layout,
+        batch_size: Callable[[], int],
+        stop: Callable[[], bool],
     ) -> None:
         self.walked = False
         self._conn = conn
@@ -35,7 +40,7 @@ class Walk:
         self._batch_size = batch_size
         self._stop = stop
         # A stripe is one row a page: so many pages make a stripe about one batch.
-        self._blocks = batch_size
+        self._blocks = batch_size()
         self._ask_again = 0.0
 
     def next_range(self) -> tuple[Range, list[list[Key]]] | None:
@@ -61,9 +66,9 @@ class Walk:
             places = self._layout.missing(self._conn, claim.first, claim.last)
             if not places:
                 self._claims.release(claim)
-        few = len(places) < self._batch_size
-        self._blocks = min(self._blocks * 2, _MAX_BLOCKS) if few else self._batch_size
-        return stripes(places, self._batch_size)
+        size = self._batch_size()
+        self._blocks = min(self._blocks * 2, _MAX_BLOCKS) if len(places) < size else size
+        return stripes(places, size)
 
     def _close(self, claim: Range) -> None:
         """Look for missing rows in one snapshot: between the ranges of a pass a row can move behind the walk."""

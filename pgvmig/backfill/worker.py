@@ -237,7 +237,7 @@ class _Worker:
             version,
             self.log,
             lease=timedelta(seconds=self.options.lease),
-            batch_size=self.options.batch_size,
+            batch_size=lambda: self.options.batch_size,
             stop=self.ending.near,
         )
         lane.begin(asked=asked)
