@@ -33,6 +33,8 @@ _TYPES: dict[str, tuple[Callable[..., Any], Callable[..., None]]] = {
 class ColumnLayout:
     """See pgvmig.layouts.layout.Layout."""
 
+    striped = True
+
     def __init__(self, conn: psycopg.Connection[Any], version: Version) -> None:
         self._version_id = version.version_id
         self._keys = Keys.of(version)

@@ -14,7 +14,13 @@ from pgvmig.layouts.rows import Place, SourceRow
 
 
 class Layout(Protocol):
-    """Reads and writes the rows of one version. Transactions are the caller's."""
+    """Reads and writes the rows of one version. Transactions are the caller's.
+
+    `striped`: writing moves the rows, so that a batch should take one row of each page; without it the walk goes in
+    physical order.
+    """
+
+    striped: bool
 
     def blocks(self, conn: psycopg.Connection[Any]) -> int:
         """Return how many pages the table has."""
