@@ -17,15 +17,10 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from pgvmig.catalog.standbys import Standby
-from pgvmig.pacing.signals import Reading, SignalState, Verdict
+from pgvmig.pacing.limits import Limits
+from pgvmig.pacing.signals import Reading, SignalState, Verdict, share
 
 SIGNAL = "replication lag"
-
-DEFAULT_MAX_LAG = timedelta(seconds=1.5)
-# About what a standby replays within the time limit, and four segments of WAL: a switch of segments (archive_timeout,
-# pg_switch_wal) sends one that is nearly empty and must not stop anybody. It catches what the time does not see yet,
-# a burst between two samples.
-DEFAULT_MAX_LAG_BYTES = 64 * 1024 * 1024
 
 # Older than that, a reading says nothing about now: this process was suspended, or the server took its time.
 MAX_AGE_SECONDS = 5.0
@@ -33,14 +28,6 @@ MAX_AGE_SECONDS = 5.0
 _RING_SIZE = 2048
 _KILO = 1024
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]*")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a standby may be behind; at the limit is still within it."""
-
-    lag: timedelta = DEFAULT_MAX_LAG
-    lag_bytes: int = DEFAULT_MAX_LAG_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,15 +189,27 @@ class _Judge:
         if lag_bytes == 0:
             # Proof, whatever `replay_lag` says: that is the past, and stays for a while (or for good, with
             # wal_receiver_status_interval = 0) after a standby has caught up.
-            return _measured(name, SignalState.OK, f"{name} has replayed everything", lag=reported, lag_bytes=0)
+            reading = _measured(name, SignalState.OK, f"{name} has replayed everything", lag=reported, lag_bytes=0)
+            return replace(reading, pressure=0.0)
         age = self.ring.age(replay_lsn, self.snapshot.began, self.snapshot.ended)
         at_least = max(timedelta(seconds=age.at_least), reported)
         at_most = None if age.at_most is None else max(timedelta(seconds=age.at_most), reported)
+        pressure = max(share(at_least, self.limits.max_lag), share(lag_bytes, self.limits.max_lag_bytes))
+        return replace(self._within(name, lag_bytes, at_least, at_most, replay_lags), pressure=pressure)
+
+    def _within(
+        self,
+        name: str,
+        lag_bytes: int,
+        at_least: timedelta,
+        at_most: timedelta | None,
+        replay_lags: Sequence[timedelta | None],
+    ) -> Reading:
         figures = f"{name} is {_seconds(at_least)} and {_bytes(lag_bytes)} behind"
         if (limit := self._passed(at_least, lag_bytes)) is not None:
             reason = f"{figures}, the limit is {limit}"
             return _measured(name, SignalState.STOP, reason, lag=at_least, lag_bytes=lag_bytes)
-        if at_most is None or at_most > self.limits.lag or None in replay_lags:
+        if at_most is None or at_most > self.limits.max_lag or None in replay_lags:
             # The next samples decide: they see it catch up, or the time pass the limit.
             reason = f"{name} is {_bytes(lag_bytes)} behind, for how long is not known yet"
             return _measured(name, SignalState.UNKNOWN, reason, lag=at_least, lag_bytes=lag_bytes)
@@ -218,9 +217,9 @@ class _Judge:
 
     def _passed(self, lag: timedelta, lag_bytes: int) -> str | None:
         """Return the limit that is passed, None within both."""
-        if lag > self.limits.lag:
-            return _seconds(self.limits.lag)
-        return _bytes(self.limits.lag_bytes) if lag_bytes > self.limits.lag_bytes else None
+        if lag > self.limits.max_lag:
+            return _seconds(self.limits.max_lag)
+        return _bytes(self.limits.max_lag_bytes) if lag_bytes > self.limits.max_lag_bytes else None
 
 
 def _not_connected(standby: Standby) -> Reading:

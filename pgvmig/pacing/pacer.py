@@ -9,6 +9,7 @@ from typing import Self
 
 from pgvmig.errors import PgvmigError, SignalError
 from pgvmig.pacing import lag
+from pgvmig.pacing.limits import DEFAULTS, Limits
 from pgvmig.pacing.signals import Reading, Verdict
 from pgvmig.pacing.standbys import Connection, DatabaseReader, Reader
 
@@ -28,7 +29,7 @@ class Pacer:
     def __init__(
         self,
         reader: Reader,
-        limits: lag.Limits,
+        limits: Limits,
         *,
         patience: float = DEFAULT_PATIENCE_SECONDS,
         interval: float = DEFAULT_INTERVAL_SECONDS,
@@ -50,8 +51,8 @@ class Pacer:
         cls,
         dsn_or_connect: str | Callable[[], Connection],
         *,
-        max_lag: timedelta = lag.DEFAULT_MAX_LAG,
-        max_lag_bytes: int = lag.DEFAULT_MAX_LAG_BYTES,
+        max_lag: timedelta = DEFAULTS.max_lag,
+        max_lag_bytes: int = DEFAULTS.max_lag_bytes,
         patience: float = DEFAULT_PATIENCE_SECONDS,
         interval: float = DEFAULT_INTERVAL_SECONDS,
         clock: Callable[[], float] = time.monotonic,
@@ -60,7 +61,7 @@ class Pacer:
         """Return a pacer with a connection of its own, which the first reading opens."""
         return cls(
             DatabaseReader(dsn_or_connect, clock),
-            lag.Limits(max_lag, max_lag_bytes),
+            Limits(max_lag=max_lag, max_lag_bytes=max_lag_bytes),
             patience=patience,
             interval=interval,
             clock=clock,

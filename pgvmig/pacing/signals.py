@@ -6,9 +6,11 @@ other files.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any
 
 
 class SignalState(StrEnum):
@@ -22,6 +24,8 @@ class SignalState(StrEnum):
 
 # The gravest first: a certain STOP says more than an UNKNOWN beside it.
 _GRAVITY = list(SignalState)
+# The kind of the readings that an operator's pause gives.
+PAUSE = "pause"
 _MAY_WRITE = frozenset({SignalState.OK, SignalState.NOT_APPLICABLE})
 
 
@@ -31,6 +35,9 @@ class Reading:
 
     `reason` is a sentence without its full stop, `next_step` what somebody can do about it. Lag signals carry their
     figures where they are known; `lag` is what the standby is behind at least. `lasting`: no waiting cures it.
+    `pressure` is what was measured as a multiple of its limit, above 1 is STOP; None where nothing is measured.
+    `speed`: go on, at this share of the speed. `kind` is the signal's name in pgvmig.pacing.registry; `signal` may say
+    of what it is.
     """
 
     signal: str
@@ -40,11 +47,41 @@ class Reading:
     lag: timedelta | None = None
     lag_bytes: int | None = None
     lasting: bool = False
+    pressure: float | None = None
+    speed: float = 1.0
+    kind: str = ""
 
     @property
     def gravity(self) -> int:
         """How much it stands in the way: 0 is the gravest."""
         return _GRAVITY.index(self.state)
+
+
+def share(measured: Any, limit: Any) -> float:
+    """Return what was measured as a multiple of its limit; both are numbers, or both are time spans."""
+    if not limit:
+        return math.inf if measured else 0.0
+    return float(measured / limit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is paced for: signals that concern one table look at this one.
+
+    `relation` is the table's OID, `pids` are our own backends. `vector_relation` is where the version's vectors are
+    when that is another table; `rewrites`: whether the table's rows are updated, which leaves dead ones behind.
+    """
+
+    relation: int
+    slot: str | None = None
+    pids: frozenset[int] = frozenset()
+    vector_relation: int | None = None
+    rewrites: bool = True
+
+    @property
+    def relations(self) -> frozenset[int]:
+        """The tables that are written."""
+        return frozenset({self.relation, self.vector_relation or self.relation})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +120,21 @@ class Verdict:
         """What to do about the gravest readings, None where nothing is to be done."""
         steps = dict.fromkeys(reading.next_step for reading in self.deciding if reading.next_step)
         return "; ".join(steps) or None
+
+    @property
+    def speed(self) -> float:
+        """At which share of its speed the worker may go: the least that any signal allows."""
+        return min(reading.speed for reading in self.readings)
+
+    @property
+    def pressure(self) -> float:
+        """How near the worst of the measured signals is to its limit, which is 1; 0 where nothing is measured."""
+        return max((reading.pressure for reading in self.readings if reading.pressure is not None), default=0.0)
+
+    @property
+    def paused(self) -> bool:
+        """Whether an operator wants it so, which is no failure, whatever else is not well meanwhile."""
+        return any(reading.kind == PAUSE and reading.state is SignalState.STOP for reading in self.readings)
 
     @property
     def lag(self) -> timedelta | None:

@@ -6,7 +6,8 @@ import pytest
 
 from pgvmig.catalog.standbys import Standby
 from pgvmig.errors import DatabaseError, SignalError
-from pgvmig.pacing.lag import Limits, Position, Ring, Snapshot, judge
+from pgvmig.pacing.lag import Position, Ring, Snapshot, judge
+from pgvmig.pacing.limits import Limits
 from pgvmig.pacing.pacer import Pacer
 from pgvmig.pacing.signals import Reading, SignalState, Verdict
 
@@ -17,7 +18,7 @@ OK, STOP, UNKNOWN, NOT_APPLICABLE = (
     SignalState.NOT_APPLICABLE,
 )
 MB = 1024 * 1024
-LIMITS = Limits(lag=timedelta(seconds=1.5), lag_bytes=64 * MB)
+LIMITS = Limits(max_lag=timedelta(seconds=1.5), max_lag_bytes=64 * MB)
 
 
 def seconds(number):
@@ -252,8 +253,8 @@ def test_bytes_alone_stop():
 def test_at_the_limits_is_within_them():
     taken = snapshot(1.5, 64 * MB, standby(0, 1.5), ended=1.5)
     assert verdict(taken, [(0.0, 0)]).state is OK
-    assert verdict(taken, [(0.0, 0)], Limits(seconds(1.499), 64 * MB)).state is STOP
-    assert verdict(taken, [(0.0, 0)], Limits(seconds(1.5), 64 * MB - 1)).state is STOP
+    assert verdict(taken, [(0.0, 0)], Limits(max_lag=seconds(1.499), max_lag_bytes=64 * MB)).state is STOP
+    assert verdict(taken, [(0.0, 0)], Limits(max_lag=seconds(1.5), max_lag_bytes=64 * MB - 1)).state is STOP
 
 
 def test_a_standby_past_what_was_read_of_the_primary_has_caught_up():
