@@ -1,0 +1,36 @@
+-- What an operator changes while workers run. A worker reads both tables with every look at the signals.
+
+-- name: pauses
+-- Paused targets, the pause of everything first.
+SELECT pgvmig.label(p.relation, p.slot) AS target, p.relation::oid::bigint AS relation, p.slot, p.paused_at,
+       p.paused_by, p.reason
+FROM pgvmig.pause p ORDER BY p.relation IS NOT NULL, 1
+
+-- name: pause
+INSERT INTO pgvmig.pause (relation, slot, reason)
+VALUES (%(relation)s::bigint::oid::regclass, %(slot)s, %(reason)s)
+ON CONFLICT (relation, slot) DO NOTHING
+
+-- name: resume
+DELETE FROM pgvmig.pause
+WHERE relation::oid::bigint IS NOT DISTINCT FROM %(relation)s AND slot IS NOT DISTINCT FROM %(slot)s
+
+-- name: throttles
+SELECT pgvmig.label(t.relation, t.slot) AS target, t.relation::oid::bigint AS relation, t.slot, t.settings,
+       t.changed_at, t.changed_by
+FROM pgvmig.throttle t ORDER BY 1
+
+-- name: throttle
+-- What is given is changed, the rest of the row stays.
+INSERT INTO pgvmig.throttle AS t (relation, slot, settings)
+VALUES (%(relation)s::bigint::oid::regclass, %(slot)s, %(settings)s)
+ON CONFLICT (relation, slot) DO UPDATE
+SET settings = t.settings || excluded.settings, changed_at = clock_timestamp(), changed_by = session_user
+
+-- name: unthrottle
+DELETE FROM pgvmig.throttle WHERE relation::oid::bigint = %(relation)s AND slot = %(slot)s
+
+-- name: record
+-- For the diary, next to what the lifecycle writes there.
+INSERT INTO pgvmig.event (source, verb, relation, slot, reason, detail)
+SELECT 'cli', %(verb)s, pgvmig.label(%(relation)s::bigint::oid::regclass, 'embedding'), %(slot)s, %(reason)s, %(detail)s
