@@ -76,6 +76,10 @@ class DestructionRefusedError(PgvmigError):
     """The step would destroy vectors and nobody said that it may."""
 
 
+class PublishedTableError(PgvmigError):
+    """Subscribers would be sent what they do not have, and stop; nobody said that they are prepared."""
+
+
 class LockNotAvailableError(PgvmigError):
     """A lock was not to be had within the retries; nobody was killed and nothing was changed."""
 

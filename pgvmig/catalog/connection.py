@@ -27,6 +27,7 @@ _OURS: dict[str, type[errors.PgvmigError]] = {
     "PV006": errors.InputExpressionError,
     "PV007": errors.DestructionRefusedError,
     "PV008": errors.SchemaVersionError,
+    "PV009": errors.PublishedTableError,
 }
 
 
