@@ -1,0 +1,95 @@
+"""The tables that are measured on, made with a fixed seed: the same rows on every machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import psycopg
+from pgvector.psycopg import register_vector
+from psycopg import sql
+
+from bench import provider
+
+_VOCABULARY = 4_000
+_LETTERS = "etaoinshrdlucmfwypvbgkjqxz"
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """A table `documents (id, title, body, embedding)`.
+
+    `texts`: uniform bodies have exactly `characters`; realistic ones a log-normal length around them (a fifth to five
+    times). `dimensions` of the old model's vectors, with an HNSW index on them; 0 for a table without vectors.
+    """
+
+    rows: int
+    texts: Literal["uniform", "realistic"] = "uniform"
+    characters: int = 800
+    dimensions: int = 384
+    fillfactor: int = 100
+
+    def __str__(self) -> str:
+        vectors = f", HNSW on {self.dimensions}-d vectors" if self.dimensions else ""
+        return f"{self.rows:,} rows, {self.texts} texts of {self.characters} characters{vectors}"
+
+    def create(self, conn: psycopg.Connection[Any]) -> None:
+        """Create and fill the table, its index and its statistics."""
+        conn.execute("CREATE EXTENSION vector")
+        vector = f", embedding vector({self.dimensions})" if self.dimensions else ""
+        conn.execute(
+            sql.SQL(
+                "CREATE TABLE documents (id bigint PRIMARY KEY, title text, body text NOT NULL"
+                f"{vector}) WITH (fillfactor = {self.fillfactor})"
+            )
+        )
+        self._fill(conn)
+        if self.dimensions:
+            conn.execute("CREATE INDEX documents_embedding ON documents USING hnsw (embedding vector_cosine_ops)")
+        conn.execute("VACUUM (FREEZE, ANALYZE) documents")
+
+    def _fill(self, conn: psycopg.Connection[Any]) -> None:
+        types = ["int8", "text", "text"] + ["vector"] * bool(self.dimensions)
+        pool = provider.vectors(self.dimensions, seed=11) if self.dimensions else None
+        register_vector(conn)
+        columns = "id, title, body" + ", embedding" * bool(self.dimensions)
+        with conn.cursor().copy(f"COPY documents ({columns}) FROM STDIN (FORMAT binary)") as copy:
+            copy.set_types(types)
+            for number, body in enumerate(self.bodies()):
+                title = f"Document {number}"
+                vector = [] if pool is None else [_mixed(pool, number)]
+                copy.write_row((number + 1, title, body, *vector))
+
+    def bodies(self) -> Iterator[str]:
+        """Yield the texts: words of an invented vocabulary, as frequent as words are (Zipf); no two are the same."""
+        rng = np.random.default_rng(3)
+        words = _vocabulary(rng)
+        frequencies = 1 / np.arange(1, _VOCABULARY + 1)
+        frequencies /= frequencies.sum()
+        for number in range(self.rows):
+            length = self._length(rng)
+            drawn = rng.choice(_VOCABULARY, size=length // 4 + 8, p=frequencies)
+            text = f"{number} " + " ".join(words[i] for i in drawn)
+            yield text[:length].ljust(length, ".")
+
+    def _length(self, rng: np.random.Generator) -> int:
+        if self.texts == "uniform":
+            return self.characters
+        drawn = rng.lognormal(np.log(self.characters), 0.6)
+        return int(np.clip(drawn, self.characters / 5, self.characters * 5))
+
+
+def _vocabulary(rng: np.random.Generator) -> list[str]:
+    letters = np.array(list(_LETTERS))
+    weights = 1 / np.arange(2, len(_LETTERS) + 2)
+    weights /= weights.sum()
+    return ["".join(rng.choice(letters, size=rng.integers(2, 10), p=weights)) for _ in range(_VOCABULARY)]
+
+
+def _mixed(pool: Any, number: int) -> Any:
+    """Return a vector that no other row has, near one of 64 centres: a graph over clusters, as embeddings make it."""
+    own, centre = pool[number % len(pool)], pool[number % 64]
+    mixed = centre + 0.8 * own + 0.3 * np.roll(pool[(number * 7) % len(pool)], number // len(pool))
+    return mixed / np.linalg.norm(mixed)
