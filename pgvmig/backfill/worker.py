@@ -24,6 +24,7 @@ from pgvmig.catalog import schema, versions
 from pgvmig.catalog.connection import connect, translated
 from pgvmig.catalog.versions import Version
 from pgvmig.errors import ConflictError, DatabaseError, PgvmigError, ProviderError, StoppedError
+from pgvmig.pacing.limits import DEFAULTS
 from pgvmig.pacing.pacer import Pacer
 from pgvmig.runner import ConnectionRunner
 
@@ -49,7 +50,7 @@ def run(options: Options) -> Result:
         log = RunLog(uuid4())
         lease = timedelta(seconds=options.lease)
         companion = stack.enter_context(Companion(options.dsn, log.run_id, lease, follow=options.follow))
-        pacer = stack.enter_context(Pacer.open(options.dsn, max_lag=options.max_lag))
+        pacer = stack.enter_context(Pacer.open(options.dsn, DEFAULTS.changed(max_lag=options.max_lag)))
         requests = Requests(ending.near, persist=options.follow)
         stack.callback(requests.close)
         gate = Gate(conn, pacer, log, ending.near, options.report)

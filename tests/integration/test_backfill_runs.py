@@ -2,6 +2,7 @@
 
 import threading
 import time
+from datetime import timedelta
 
 import pytest
 from backfilling import DOCUMENTS, Background, wait_until
@@ -15,7 +16,7 @@ from pgvmig.errors import ConflictError, DatabaseError, NotFoundError, ProviderU
 
 
 def impatient(opening):
-    return lambda dsn, **options: opening(dsn, patience=1.0, **options)
+    return lambda dsn, limits, **options: opening(dsn, limits.changed(patience=timedelta(seconds=1)), **options)
 
 
 class TestVersions:

@@ -14,6 +14,7 @@ from lifecycle import install
 from pgvmig.catalog import standbys
 from pgvmig.errors import SignalError
 from pgvmig.pacing import standbys as reading
+from pgvmig.pacing.limits import Limits
 from pgvmig.pacing.pacer import Pacer
 from pgvmig.pacing.signals import SignalState
 
@@ -22,6 +23,14 @@ pytestmark = pytest.mark.standby
 OK, STOP, UNKNOWN = SignalState.OK, SignalState.STOP, SignalState.UNKNOWN
 MAX_LAG = timedelta(seconds=0.5)
 ROLE = "pgvmig_pacing_test"
+
+
+def seconds(number):
+    return timedelta(seconds=number)
+
+
+def limits(patience, **more):
+    return Limits(max_lag=MAX_LAG, patience=seconds(patience), **more)
 
 
 def never():
@@ -41,7 +50,7 @@ def connection(replicated_database):
 
 @pytest.fixture
 def pacer(replicated_database):
-    with Pacer.open(replicated_database.dsn, max_lag=MAX_LAG, patience=60, interval=0.1) as pacer:
+    with Pacer.open(replicated_database.dsn, limits(60, interval=seconds(0.1))) as pacer:
         yield pacer
 
 
@@ -178,7 +187,7 @@ def test_replay_paused(connection, standby, pacer):
 
 
 def test_patience_ends(connection, standby, replicated_database):
-    with paused(standby), Pacer.open(replicated_database.dsn, max_lag=MAX_LAG, patience=2) as pacer:
+    with paused(standby), Pacer.open(replicated_database.dsn, limits(2)) as pacer:
         load(connection)
         with pytest.raises(SignalError, match="replication lag of standby1 is STOP"):
             pacer.wait(never)
@@ -208,7 +217,7 @@ def test_stop_ends_a_wait(connection, standby, pacer):
 
 
 def test_bytes_alone_stop_before_the_time_does(connection, standby, replicated_database):
-    with Pacer.open(replicated_database.dsn, max_lag=timedelta(hours=1), max_lag_bytes=100_000) as pacer:
+    with Pacer.open(replicated_database.dsn, Limits(max_lag=timedelta(hours=1), max_lag_bytes=100_000)) as pacer:
         assert pacer.wait(never).may_write
         with paused(standby):
             load(connection)
@@ -324,7 +333,7 @@ def test_two_connections_of_one_name(connection, replicated_database, pacer, tmp
 
 def test_a_role_without_the_privilege_and_with_it_and_without_it_again(connection, replicated_database):
     dsn = psycopg.conninfo.make_conninfo(replicated_database.dsn, user=ROLE)
-    with role(connection), Pacer.open(dsn, max_lag=MAX_LAG, patience=30) as pacer:
+    with role(connection), Pacer.open(dsn, limits(30)) as pacer:
         for _ in range(2):
             connection.execute(f"REVOKE pg_monitor FROM {ROLE}")
             found = pacer.check()

@@ -395,8 +395,8 @@ class Recording:
     def close(self):
         self.closed = True
 
-    def pacer(self, **given):
-        return Pacer(self, LIMITS, clock=self.clock, sleep=self.sleep, **given)
+    def pacer(self, **changed):
+        return Pacer(self, LIMITS.changed(**changed), clock=self.clock, sleep=self.sleep)
 
 
 def never():
@@ -448,7 +448,7 @@ def test_waits_while_replay_is_paused_and_says_so():
 def test_gives_up_with_the_signal_and_the_fix():
     world = Recording(lambda t: 2000, lambda t: 1000)
     with pytest.raises(SignalError) as raised:
-        world.pacer(patience=30).wait(never)
+        world.pacer(patience=seconds(30)).wait(never)
     assert world.now == pytest.approx(130, abs=0.01)
     assert raised.value.exit_code == 4
     assert raised.value.data == {"signals": ["replication lag of standby1"], "state": "stop"}
@@ -487,7 +487,7 @@ def test_an_error_is_unknown_and_what_was_sampled_before_it_is_forgotten():
 def test_an_error_that_stays_ends_in_its_fix():
     world = Recording(lambda t: 5000, lambda t: DatabaseError("refused", next_step="start it"))
     with pytest.raises(SignalError, match=r"replication lag is UNKNOWN: refused\. .* Next: start it"):
-        world.pacer(patience=1).wait(never)
+        world.pacer(patience=seconds(1)).wait(never)
 
 
 def test_closing_lets_go_of_the_reader():
