@@ -12,25 +12,20 @@ from typing import Any
 
 from psycopg import sql
 
+from pgvmig import home as homes
 from pgvmig import sql as files
 from pgvmig import views
 from pgvmig.address import Address, Table
 from pgvmig.contract import Contract, render_diff
 from pgvmig.errors import ConflictError, ContractError, NotFoundError, UsageError
+from pgvmig.home import Column, Home
 from pgvmig.layouts import ddl
-from pgvmig.names import (
-    DEFAULT_SLOT,
-    fit,
-    provenance_columns,
-    vector_column,
-    view_name,
-)
+from pgvmig.names import DEFAULT_SLOT, fit, vector_column, view_name
 from pgvmig.runner import Added, Row, Runner, decoded, one
-from pgvmig.views import Column
 
 # Earlier releases lost or corrupted HNSW tuples under vacuum; see pgvector's changelog from 0.8.1 to 0.8.4.
 PGVECTOR_WANTED = (0, 8, 4)
-LAYOUTS = ("column",)
+LAYOUTS = ("column", "table")
 _OTHER_SPACE = {
     "hazard": "The vectors there are of another space than the contract's",
     "next_step": "give the contract of the model that really wrote them",
@@ -42,7 +37,7 @@ class Facts:
     """What must be known of a table to write the statements: asked of the catalog, or given as literals."""
 
     columns: list[Column]
-    key: list[str]
+    key: list[Column]
     vector_schema: str | None
 
 
@@ -55,9 +50,9 @@ def add(
     columns: Sequence[str] | None = None,
     key: Sequence[str] | None = None,
 ) -> bool:
-    """Add a version: columns, provenance, view, capture. Returns whether anything changed.
+    """Add a version: room for vectors and provenance, view, capture. Returns whether anything changed.
 
-    `columns` are the table's columns that the views show, `key` identifies a row; online both may be left out.
+    Layout `column` puts them beside the row, `table` into a table of the version's own. `columns` are the table's columns that the views show, `key` identifies a row; online both may be left out.
     Raises ContractError, ConflictError, NotFoundError, InputExpressionError, LockNotAvailableError.
     """
     agreed = Contract.of(contract)
@@ -67,11 +62,13 @@ def add(
     if present is not None and present["state"] != "retired":
         return False
     facts = _facts(run, where, columns, key, adopting=None)
-    vector = vector_column(where.slot, where.version)
+    beside = homes.beside(where.table, vector_column(where.slot, where.version))
+    home = beside if layout == "column" else homes.apart(where, facts.key)
     run.note(f"pgvmig: add {where.label} ({agreed.model}, {agreed.dimensions} dimensions, {agreed.metric})")
-    _lock(run, where.table)
-    run.run(ddl.add_columns(where.table, vector, agreed, facts.vector_schema))
-    _create_view_and_record(run, where, agreed, facts, vector, adopted=False, writer="worker")
+    _lock(run, where.table, home)
+    for statement in ddl.make_home(where.table, home, agreed, facts.vector_schema):
+        run.run(statement)
+    _create_view_and_record(run, where, agreed, facts, home, adopted=False, writer="worker")
     return True
 
 
@@ -105,9 +102,10 @@ def adopt(
         _check_adopted_column(run, where, column, agreed)
     facts = _facts(run, where, columns, key, adopting=column)
     run.note(f"pgvmig: adopt {where.label} in column {column} ({agreed.model}, {agreed.dimensions} dimensions)")
-    _lock(run, where.table)
-    run.run(ddl.add_provenance_columns(where.table, column))
-    _create_view_and_record(run, where, agreed, facts, column, adopted=True, writer=writer)
+    home = homes.beside(where.table, column)
+    _lock(run, where.table, home)
+    run.run(ddl.add_provenance_columns(home))
+    _create_view_and_record(run, where, agreed, facts, home, adopted=True, writer=writer)
     return True
 
 
@@ -182,7 +180,9 @@ def _facts(
     slot = run.run(files.query("adding", "slot_facts", relation=where.table.relation, slot=sql.Literal(where.slot)))
     if slot:
         shown = [Column(*pair) for pair in zip(slot[0]["view_columns"], slot[0]["present"], strict=True)]
-        given = [*key] if key is not None else slot[0]["key_columns"]
+        known = [Column(*pair) for pair in zip(slot[0]["key_columns"], slot[0]["present_key"], strict=True)]
+        # another key than the slot's is refused by the database, with both in the message
+        given = known if key is None or [*key] == slot[0]["key_columns"] else _as_they_are(key)
         return Facts(columns=shown, key=given, vector_schema=row["vector_schema"])
     own = [name for name in row["columns"] if name not in row["managed"] and name != adopting]
     # the adopted column is shown as the vector, and not a second time under its own name
@@ -199,8 +199,8 @@ def _facts(
             next_step="add one, or name key=[...]",
         )
     return Facts(
-        columns=[Column(name, name) for name in names],
-        key=[*key] if key is not None else row["key"],
+        columns=_as_they_are(names),
+        key=_as_they_are(row["key"] if key is None else key),
         vector_schema=row["vector_schema"],
     )
 
@@ -216,7 +216,11 @@ def _literal_facts(
     own = [name for name in columns if name not in (where.slot, adopting)]
     views.refuse_collisions(own, where.slot, where.table.name)
     shown = views.with_slot([name for name in columns if name == where.slot or name != adopting], where.slot)
-    return Facts(columns=[Column(name, name) for name in shown], key=[*key], vector_schema=None)
+    return Facts(columns=_as_they_are(shown), key=_as_they_are(key), vector_schema=None)
+
+
+def _as_they_are(names: Sequence[str]) -> list[Column]:
+    return [Column(name, name) for name in names]
 
 
 def _check_table(row: Row, where: Address) -> None:
@@ -286,22 +290,23 @@ def _check_dimensions(run: Runner, where: Address, column: str, contract: Contra
         )
 
 
-def _lock(run: Runner, table: Table) -> None:
-    statement = files.text(files.query("adding", "lock_statement", table=table.identifier))
+def _lock(run: Runner, table: Table, home: Home) -> None:
+    # new triggers alone keep nobody from reading
+    mode = sql.SQL("ACCESS EXCLUSIVE" if home.table == table else "SHARE ROW EXCLUSIVE")
+    statement = files.text(files.query("adding", "lock_statement", table=table.identifier, mode=mode))
     run.run(files.query("adding", "lock_table", statement=sql.Literal(statement)))
 
 
 def _create_view_and_record(
-    run: Runner, where: Address, contract: Contract, facts: Facts, vector: str, *, adopted: bool, writer: str
+    run: Runner, where: Address, contract: Contract, facts: Facts, home: Home, *, adopted: bool, writer: str
 ) -> None:
-    version_id, source_hash, embedded_at = provenance_columns(vector)
     run.run(
         views.create(
             where.table,
             where.version,
             where.slot,
             contract=contract,
-            vector=vector,
+            home=home,
             columns=facts.columns,
             vector_type=ddl.type_name(facts.vector_schema, contract.vector_type),
         )
@@ -315,18 +320,19 @@ def _create_view_and_record(
             contract=sql.Literal(contract.canonical()),
             view=sql.Literal(files.text(view)),
             view_columns=sql.Literal([column.name for column in facts.columns]),
-            key_columns=sql.Literal(facts.key),
-            vector=sql.Literal(vector),
-            version_id=sql.Literal(version_id),
-            source_hash=sql.Literal(source_hash),
-            embedded_at=sql.Literal(embedded_at),
+            key_columns=sql.Literal([column.name for column in facts.key]),
+            vector=sql.Literal(home.vector),
+            version_id=sql.Literal(home.version_id),
+            source_hash=sql.Literal(home.source_hash),
+            embedded_at=sql.Literal(home.embedded_at),
             object_name=sql.Literal(_object_name(where)),
-            layout=sql.Literal("column"),
+            layout=sql.Literal(home.layout),
+            vector_relation=home.table.relation,
             adopted=sql.Literal(adopted),
             writer=sql.Literal(writer),
         )
     )
-    run.memory[where] = Added(contract, vector, adopted)
+    run.memory[where] = Added(contract, home, adopted)
 
 
 def _object_name(where: Address) -> str:

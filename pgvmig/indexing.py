@@ -13,6 +13,7 @@ from pgvmig.adding import resolved
 from pgvmig.address import Address, Table
 from pgvmig.contract import Contract
 from pgvmig.errors import ConflictError, NotFoundError, UsageError
+from pgvmig.home import Home
 from pgvmig.layouts import ddl
 from pgvmig.names import fit, vector_column
 from pgvmig.runner import Added, Runner, decoded, one
@@ -21,9 +22,11 @@ METHODS = ("hnsw", "ivfflat")
 _OPCLASS = {"cosine": "cosine_ops", "l2": "l2_ops", "inner_product": "ip_ops", "l1": "l1_ops"}
 
 
-def index_name(table: Table, vector: str, method: str) -> str:
-    """Return the name of the index on a version's vector column."""
-    return fit(f"{table.name}_{vector}_{method}")
+def index_name(where: Address, version: Added | None, method: str) -> str:
+    """Return the name of a version's index, the same in both layouts; an adopted column's has that column's name."""
+    adopted = version is not None and version.adopted
+    vector = version.home.vector if version and adopted else vector_column(where.slot, where.version)
+    return fit(f"{where.table.name}_{vector}_{method}")
 
 
 def build(
@@ -42,9 +45,9 @@ def build(
         raise UsageError(f"method is {method!r}", next_step=f"use one of {', '.join(METHODS)}")
     where = resolved(run, where)
     version = _version(run, where)
-    name = index_name(where.table, version.vector, method)
+    name = index_name(where, version, method)
     index = where.table.beside(name)
-    if not run.offline and _is_valid(run, where, index):
+    if not run.offline and _is_valid(run, version.home, index):
         _validate(run, where, version)
         return False
     run.note(f"pgvmig: index {where.label}; without a lock on the table, and not inside a transaction")
@@ -58,9 +61,9 @@ def build(
                 "indexing",
                 "create_index",
                 index=name,
-                table=where.table.identifier,
+                table=version.home.table.identifier,
                 method=sql.SQL(method),
-                vector=version.vector,
+                vector=version.home.vector,
                 opclass=_opclass(run, version.contract),
                 options=_with_options(options),
             )
@@ -91,8 +94,7 @@ def drop(run: Runner, where: Address, *, method: str = "hnsw") -> None:
     where = resolved(run, where)
     # a script of the way down has no revision that adds the version: then it has its column's usual name
     known = where in run.memory or not run.offline
-    vector = _version(run, where).vector if known else vector_column(where.slot, where.version)
-    index = where.table.beside(index_name(where.table, vector, method))
+    index = where.table.beside(index_name(where, _version(run, where) if known else None, method))
     with run.outside_transaction():
         run.run(files.query("indexing", "drop_index", index=index))
 
@@ -116,7 +118,16 @@ def _version(run: Runner, where: Address) -> Added:
     rows = run.run(files.query("adding", "version_facts", **where.literals()))
     if not rows:
         raise NotFoundError(f"there is no {where.label}", next_step="op.add_embedding() adds it")
-    return Added(Contract.of(decoded(rows[0]["definition"])), rows[0]["vector_column"], rows[0]["adopted"])
+    (row,) = rows
+    home = Home(
+        layout=row["layout"],
+        table=Table(row["vector_table_schema"], row["vector_table_name"]),
+        vector=row["vector_column"],
+        version_id=row["version_id_column"],
+        source_hash=row["source_hash_column"],
+        embedded_at=row["embedded_at_column"],
+    )
+    return Added(Contract.of(decoded(row["definition"])), home, row["adopted"])
 
 
 def _remembered(run: Runner, where: Address) -> Added:
@@ -128,9 +139,9 @@ def _remembered(run: Runner, where: Address) -> Added:
     return run.memory[where]
 
 
-def _is_valid(run: Runner, where: Address, index: sql.Identifier) -> bool:
+def _is_valid(run: Runner, home: Home, index: sql.Identifier) -> bool:
     rows = run.run(
-        files.query("indexing", "index_state", relation=where.table.relation, index=sql.Literal(files.text(index)))
+        files.query("indexing", "index_state", relation=home.table.relation, index=sql.Literal(files.text(index)))
     )
     if rows and not rows[0]["same_table"]:
         raise ConflictError(
@@ -158,10 +169,10 @@ def _with_options(options: Mapping[str, Any] | None) -> sql.Composable:
 def _validate(run: Runner, where: Address, version: Added) -> None:
     """The check was added NOT VALID; by now a scan finds nothing to object to and blocks nobody.
 
-    An adopted column has none: its rows had no provenance.
+    An adopted column has none, because its rows had no provenance, and a table of vectors needs none.
     """
-    check = ddl.check_name(where.table, version.vector)
-    pending = not version.adopted and (
+    check = ddl.check_name(where.table, version.home.vector)
+    pending = not (version.adopted or version.home.layout == "table") and (
         run.offline
         or run.run(files.query("indexing", "has_check", relation=where.table.relation, check=sql.Literal(check)))
     )

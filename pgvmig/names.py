@@ -91,6 +91,17 @@ def vector_column(slot: str, version: str) -> str:
     return fit(f"{slot}_{version}")
 
 
+def vector_table(table: str, slot: str, version: str) -> str:
+    """Return the table of a version's vectors in the table layout."""
+    middle = "" if slot == DEFAULT_SLOT else f"_{slot}"
+    return fit(f"{table}{middle}_{version}_vectors")
+
+
+def key_column(column: str) -> str:
+    """Return what tables of ours that are keyed like the user's rows call a key column."""
+    return fit(f"key_{column}")
+
+
 def provenance_columns(vector: str) -> tuple[str, str, str]:
     """Return the columns beside a vector: its version id, source hash and time."""
     return fit(f"{vector}_version_id"), fit(f"{vector}_source_hash"), fit(f"{vector}_embedded_at")

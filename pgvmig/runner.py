@@ -18,6 +18,7 @@ from psycopg.rows import dict_row
 from pgvmig.address import Address
 from pgvmig.catalog.connection import translated
 from pgvmig.contract import Contract
+from pgvmig.home import Home
 
 Row = dict[str, Any]
 
@@ -26,7 +27,7 @@ class Added(NamedTuple):
     """What a script knows of a version that it added; offline there is no catalog to ask."""
 
     contract: Contract
-    vector: str
+    home: Home
     adopted: bool
 
 

@@ -6,7 +6,6 @@ Every version of a slot renders the same columns in the same order, or the curre
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from psycopg import sql
 
@@ -14,15 +13,8 @@ from pgvmig import sql as files
 from pgvmig.address import Table
 from pgvmig.contract import Contract
 from pgvmig.errors import ConflictError
-from pgvmig.names import provenance_columns, view_columns, view_name
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column that the views show: its name there and its present name in the table."""
-
-    name: str
-    source: str
+from pgvmig.home import Column, Home
+from pgvmig.names import view_columns, view_name
 
 
 def refuse_collisions(columns: Sequence[str], slot: str, table: str) -> None:
@@ -47,12 +39,12 @@ def create(
     slot: str,
     *,
     contract: Contract,
-    vector: str,
+    home: Home,
     columns: Sequence[Column],
     vector_type: sql.Composable,
 ) -> sql.Composed:
     """Return CREATE VIEW for a version; a column named like the slot stands for the vector and its provenance."""
-    vector_part = _vector_columns(version, slot, contract, vector, vector_type)
+    vector_part = _vector_columns(version, slot, contract, home, vector_type)
     shown = [
         vector_part
         if column.name == slot
@@ -63,23 +55,30 @@ def create(
     ]
     return files.query(
         "adding",
-        "create_view",
+        "create_view" if home.layout == "column" else "create_joined_view",
         view=table.beside(view_name(table.name, slot, version)),
         table=table.identifier,
-        vector=vector,
+        vectors=home.table.identifier,
+        vector=home.vector,
+        same_key=_same_key(home),
         columns=sql.SQL(",\n    ").join(shown),
     )
 
 
+def _same_key(home: Home) -> sql.Composed:
+    pairs = (sql.SQL("e.{} = d.{}").format(sql.Identifier(key.name), sql.Identifier(key.source)) for key in home.key)
+    return sql.SQL(" AND ").join(pairs)
+
+
 def _vector_columns(
-    version: str, slot: str, contract: Contract, vector: str, vector_type: sql.Composable
+    version: str, slot: str, contract: Contract, home: Home, vector_type: sql.Composable
 ) -> sql.Composed:
     _, space, model, model_version, hash_as, at_as = view_columns(slot)
-    _, source_hash, embedded_at = provenance_columns(vector)
     return files.query(
         "adding",
         "view_vector_columns",
-        vector=vector,
+        alias=home.alias,
+        vector=home.vector,
         type=vector_type,
         slot=slot,
         version_text=sql.Literal(version),
@@ -88,8 +87,8 @@ def _vector_columns(
         model=model,
         model_version_text=sql.Literal(contract.model_version),
         model_version=model_version,
-        source_hash=source_hash,
+        source_hash=home.source_hash,
         source_hash_as=hash_as,
-        embedded_at=embedded_at,
+        embedded_at=home.embedded_at,
         embedded_at_as=at_as,
     )

@@ -56,7 +56,7 @@ def add(operations: Operations, operation: ops.AddEmbeddingOp) -> None:
     added = adding.add(
         run, where, operation.contract, layout=operation.layout, columns=operation.columns, key=operation.key
     )
-    if added and not run.offline:
+    if added and not run.offline and operation.layout == "column":
         _name_triggers(run, where)
 
 

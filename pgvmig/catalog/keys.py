@@ -23,9 +23,13 @@ def identifier(*names: str) -> sql.SQL:
 
 
 def objects_of(version: Version) -> dict[str, sql.Composable]:
-    """Return the version's table and its own objects, for statements with parameters."""
+    """Return the version's table, that of its vectors and its own objects, for statements with parameters."""
     own = {suffix: identifier("pgvmig", version.object(suffix)) for suffix in ("stale", "outcome", "input")}
-    return {"table": identifier(version.table_schema, version.table_name), **own}
+    return {
+        "table": identifier(version.table_schema, version.table_name),
+        "vectors": identifier(version.vector_table_schema, version.vector_table_name),
+        **own,
+    }
 
 
 @dataclass(frozen=True, slots=True)

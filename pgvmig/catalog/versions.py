@@ -18,7 +18,11 @@ from pgvmig.names import Target, check_version, fit, label
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """One contract on one table and slot: a row of `pgvmig.version` with its slot and contract."""
+    """One contract on one table and slot: a row of `pgvmig.version` with its slot and contract.
+
+    `vector_table_*` is where its vectors are: the table itself in the column layout, a table beside it in the other.
+    `vector_schema` is where pgvector's types are. Retired, a version has no such table of its own any more.
+    """
 
     version_id: int
     relation: int
@@ -32,6 +36,8 @@ class Version:
     layout: str
     definition: dict[str, Any]
     vector_schema: str
+    vector_table_schema: str
+    vector_table_name: str
     vector_column: str
     version_id_column: str
     source_hash_column: str

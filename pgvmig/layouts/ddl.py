@@ -1,13 +1,16 @@
-"""The column layout's DDL: the vector and its provenance beside the row."""
+"""The layouts' DDL: the vector and its provenance beside the row, or in a table that is keyed like it."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from psycopg import sql
 
 from pgvmig import sql as files
 from pgvmig.address import Table
 from pgvmig.contract import Contract
-from pgvmig.names import fit, provenance_columns
+from pgvmig.home import Home
+from pgvmig.names import fit
 
 
 def type_name(schema: str | None, vector_type: str) -> sql.Identifier:
@@ -20,25 +23,62 @@ def check_name(table: Table, vector: str) -> str:
     return fit(f"{table.name}_{vector}_whole")
 
 
-def add_columns(table: Table, vector: str, contract: Contract, vector_schema: str | None) -> sql.Composed:
-    """Return ALTER TABLE for a version's vector and provenance."""
+def make_home(table: Table, home: Home, contract: Contract, vector_schema: str | None) -> list[sql.Composed]:
+    """Return the statements that make room for a version's vectors and their provenance."""
     sized = sql.SQL("{}({})").format(type_name(vector_schema, contract.vector_type), sql.Literal(contract.dimensions))
+    if home.layout == "column":
+        return [_add_columns(home, sized)]
+    return [
+        files.query(
+            "adding",
+            "create_vectors",
+            vectors=home.table.identifier,
+            table=table.identifier,
+            key=_listed(
+                sql.SQL("d.{} AS {}").format(sql.Identifier(k.source), sql.Identifier(k.name)) for k in home.key
+            ),
+        ),
+        files.query(
+            "adding",
+            "complete_vectors",
+            vectors=home.table.identifier,
+            vector=home.vector,
+            type=sized,
+            key=_listed(sql.Identifier(k.name) for k in home.key),
+            **_provenance(home),
+        ),
+        files.query(
+            "adding",
+            "comment_on_vectors",
+            vectors=home.table.identifier,
+            comment=sql.Literal(
+                f"pgvmig: vectors of {table.name} ({contract.model}), keyed like its rows; written by pgvmig backfill, "
+                "searched through the view, dropped by op.retire_embedding"
+            ),
+        ),
+    ]
+
+
+def add_provenance_columns(home: Home) -> sql.Composed:
+    """Return ALTER TABLE for the provenance of a vector column that the application made."""
+    return files.query("adding", "add_provenance_columns", table=home.table.identifier, **_provenance(home))
+
+
+def _add_columns(home: Home, sized: sql.Composable) -> sql.Composed:
     return files.query(
         "adding",
         "add_columns",
-        table=table.identifier,
-        vector=vector,
+        table=home.table.identifier,
+        vector=home.vector,
         type=sized,
-        check=check_name(table, vector),
-        **_provenance(vector),
+        check=check_name(home.table, home.vector),
+        **_provenance(home),
     )
 
 
-def add_provenance_columns(table: Table, vector: str) -> sql.Composed:
-    """Return ALTER TABLE for the provenance of a vector column that the application made."""
-    return files.query("adding", "add_provenance_columns", table=table.identifier, **_provenance(vector))
+def _provenance(home: Home) -> dict[str, str]:
+    return {"version_id": home.version_id, "source_hash": home.source_hash, "embedded_at": home.embedded_at}
 
 
-def _provenance(vector: str) -> dict[str, str]:
-    version_id, source_hash, embedded_at = provenance_columns(vector)
-    return {"version_id": version_id, "source_hash": source_hash, "embedded_at": embedded_at}
+def _listed(parts: Iterable[sql.Composable]) -> sql.Composed:
+    return sql.SQL(", ").join(parts)

@@ -33,19 +33,19 @@ BEGIN
                count(*) FILTER (WHERE kind = 'empty'),
                count(*) FILTER (WHERE kind = 'failed' AND NOT accepted),
                count(*) FILTER (WHERE kind = 'failed' AND accepted)
-        FROM (SELECT d.%1$I IS NOT NULL AS has_vector,
+        FROM (SELECT %9$s.%1$I IS NOT NULL AS has_vector,
                      CASE WHEN o.kind IS NOT NULL AND o.source_hash = pgvmig.source_hash(pgvmig.%2$I(d.*)) THEN o.kind END AS kind,
                      o.accepted_at IS NOT NULL AS accepted,
                      w.oldest IS NOT NULL AS queued,
                      coalesce(w.oldest > clock_timestamp() - $1, false) AS recent
-              FROM %3$s AS d
+              FROM %3$s
               LEFT JOIN (SELECT %4$s, min(q.queued_at) AS oldest FROM pgvmig.%5$I AS q GROUP BY %4$s) AS w
                      ON %6$s
               LEFT JOIN pgvmig.%7$I AS o ON %8$s) AS each_row
         $query$,
-        v.vector_column, pgvmig.fit(v.object_name || '_input'), v.relation, keys,
+        v.vector_column, pgvmig.fit(v.object_name || '_input'), pgvmig.rows_from(v, 'LEFT JOIN'), keys,
         pgvmig.fit(v.object_name || '_stale'), waiting_key,
-        pgvmig.fit(v.object_name || '_outcome'), outcome_key)
+        pgvmig.fit(v.object_name || '_outcome'), outcome_key, pgvmig.vector_alias(v))
     INTO total, embedded, missing, missing_recent, outdated, outdated_recent, empty, failed, accepted
     USING max_stale_age;
 END

@@ -31,7 +31,7 @@ BEGIN
 END
 $$;
 
--- SELECT on a table or view also means SELECT on the view that shows its vectors.
+-- SELECT on a table or view also means SELECT on what shows or holds its vectors; both belong to one owner.
 CREATE OR REPLACE FUNCTION pgvmig.copy_select_grants(source regclass, target regclass) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -48,7 +48,8 @@ BEGIN
                        CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END,
                        CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
     END LOOP;
-    EXECUTE format('ALTER VIEW %s OWNER TO %s', target, (SELECT relowner::regrole FROM pg_class WHERE oid = source));
+    -- which PostgreSQL takes for a view as well
+    EXECUTE format('ALTER TABLE %s OWNER TO %s', target, (SELECT relowner::regrole FROM pg_class WHERE oid = source));
 END
 $$;
 
@@ -118,7 +119,8 @@ BEGIN
     SELECT x.* INTO s FROM pgvmig.slot x WHERE x.relation = v.relation AND x.slot = v.slot FOR UPDATE;
     PERFORM pgvmig.execute_patiently(format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', (
         SELECT string_agg(u.locked::regclass::text, ', ' ORDER BY i)
-        FROM unnest(ARRAY[CASE WHEN with_current THEN s.current_view END, v.view, v.relation]::oid[])
+        FROM unnest(ARRAY[CASE WHEN with_current THEN s.current_view END, v.view, v.relation,
+                          nullif(v.vector_relation, v.relation)]::oid[])
              WITH ORDINALITY AS u (locked, i)
         JOIN pg_class c ON c.oid = u.locked)));
 END

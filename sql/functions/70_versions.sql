@@ -80,12 +80,13 @@ BEGIN
 END
 $$;
 
--- Record a version whose columns and view exist, and begin to follow the table. Does nothing when it is there under the
--- same contract. A retired version may be added again, empty.
+-- Record a version whose view exists, and whose columns, or table (`vector_relation`), and begin to follow the table.
+-- Does nothing when it is there under the same contract. A retired version may be added again, empty.
 CREATE OR REPLACE FUNCTION pgvmig.add_version(
     relation regclass, slot text, version text, contract text, view regclass, view_columns text[], key_columns text[],
     vector_column text, version_id_column text, source_hash_column text, embedded_at_column text, object_name text,
-    layout text DEFAULT 'column', adopted boolean DEFAULT false, writer text DEFAULT 'worker'
+    layout text DEFAULT 'column', adopted boolean DEFAULT false, writer text DEFAULT 'worker',
+    vector_relation regclass DEFAULT NULL
 ) RETURNS integer
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -96,7 +97,7 @@ DECLARE
     id integer;
 BEGIN
     -- Python refuses this earlier where it can ask the catalog; a script cannot.
-    IF vector_column <> slot
+    IF NOT (adopted AND vector_column = slot)
         AND NOT EXISTS (SELECT FROM pgvmig.slot s WHERE s.relation = $1 AND s.slot = $2)
         AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = $1 AND a.attname = $2 AND NOT a.attisdropped)
     THEN
@@ -124,12 +125,13 @@ BEGIN
         id := v.version_id;
         UPDATE pgvmig.version x
         SET state = 'added', view = $5, adopted = $14, writer = $15, layout = $13, activated_from = NULL,
+            vector_relation = coalesce($16, $1),
             vector_column = $8, version_id_column = $9, source_hash_column = $10, embedded_at_column = $11
         WHERE x.version_id = id;
     ELSE
         INSERT INTO pgvmig.version AS x (relation, slot, version, state, writer, adopted, layout, fingerprint, vector_relation,
             vector_column, version_id_column, source_hash_column, embedded_at_column, view, object_name)
-        VALUES ($1, $2, $3, CASE WHEN $14 THEN 'active' ELSE 'added' END, $15, $14, $13, mark, $1,
+        VALUES ($1, $2, $3, CASE WHEN $14 THEN 'active' ELSE 'added' END, $15, $14, $13, mark, coalesce($16, $1),
             $8, $9, $10, $11, $5,
             -- "app"."documents" and "app_documents" would give their objects one name
             CASE WHEN EXISTS (SELECT FROM pgvmig.version o WHERE o.object_name = $12)
@@ -138,6 +140,7 @@ BEGIN
     END IF;
     PERFORM pgvmig.end_verb();
     PERFORM pgvmig.create_capture(id);
+    PERFORM pgvmig.dress_vectors(x) FROM pgvmig.version x WHERE x.version_id = id;
     PERFORM pgvmig.dress_view(view, relation);
     IF adopted THEN
         PERFORM pgvmig.swap(x) FROM pgvmig.version x WHERE x.version_id = id AND x.state = 'active';
@@ -158,16 +161,18 @@ DECLARE
 BEGIN
     SELECT x.* INTO STRICT s FROM pgvmig.slot x WHERE x.relation = v.relation AND x.slot = v.slot;
     vector_part := format(
-        'd.%1$I::%2$I.%3$I AS %4$I, %5$L::text AS %6$I, %7$L::text AS %8$I, %9$L::text AS %10$I, d.%11$I AS %12$I, d.%13$I AS %14$I',
+        '%15$s.%1$I::%2$I.%3$I AS %4$I, %5$L::text AS %6$I, %7$L::text AS %8$I, %9$L::text AS %10$I, '
+        '%15$s.%11$I AS %12$I, %15$s.%13$I AS %14$I',
         v.vector_column, pgvmig.vector_schema(), c ->> 'vector_type', v.slot,
         v.version, pgvmig.fit(v.slot || '_space'), c ->> 'model', pgvmig.fit(v.slot || '_model'),
         c ->> 'model_version', pgvmig.fit(v.slot || '_model_version'),
         v.source_hash_column, pgvmig.fit(v.slot || '_source_hash'),
-        v.embedded_at_column, pgvmig.fit(v.slot || '_embedded_at'));
-    RETURN (SELECT format('SELECT %s FROM %s AS d WHERE d.%I IS NOT NULL',
+        v.embedded_at_column, pgvmig.fit(v.slot || '_embedded_at'), pgvmig.vector_alias(v));
+    RETURN (SELECT format('SELECT %s FROM %s%s',
                           string_agg(CASE WHEN u.name = v.slot THEN vector_part
                                           ELSE format('d.%I AS %I', u.present, u.name) END, ', ' ORDER BY i),
-                          v.relation, v.vector_column)
+                          pgvmig.rows_from(v),
+                          CASE WHEN v.layout = 'column' THEN format(' WHERE d.%I IS NOT NULL', v.vector_column) ELSE '' END)
             FROM unnest(s.view_columns, pgvmig.present_names(s.relation, s.view_columns, s.view_numbers))
                  WITH ORDINALITY AS u (name, present, i));
 END
@@ -221,7 +226,7 @@ BEGIN
 END
 $$;
 
--- Take a version off its table: triggers, queue, view, and the columns that pgvmig made. Never CASCADE: what depends on
+-- Take a version off its table: triggers, queue, view, and the columns or the table that pgvmig made. Never CASCADE: what depends on
 -- the view is named by PostgreSQL's own error. After lock_for_removal.
 CREATE OR REPLACE FUNCTION pgvmig.take_down(v pgvmig.version) RETURNS void
 LANGUAGE plpgsql
@@ -237,8 +242,12 @@ BEGIN
     IF v.view IS NOT NULL AND EXISTS (SELECT FROM pg_class c WHERE c.oid = v.view) THEN
         EXECUTE format('DROP VIEW %s', v.view);
     END IF;
-    EXECUTE (SELECT format('ALTER TABLE %s %s', v.vector_relation,
-                           string_agg(format('DROP COLUMN IF EXISTS %I', c), ', ')) FROM unnest(columns) AS c);
+    IF v.layout = 'column' THEN
+        EXECUTE (SELECT format('ALTER TABLE %s %s', v.vector_relation,
+                               string_agg(format('DROP COLUMN IF EXISTS %I', c), ', ')) FROM unnest(columns) AS c);
+    ELSIF EXISTS (SELECT FROM pg_class c WHERE c.oid = v.vector_relation) THEN
+        EXECUTE format('DROP TABLE %s', v.vector_relation);
+    END IF;
 END
 $$;
 
@@ -354,7 +363,8 @@ END
 $$;
 
 -- Retire: the version's vectors go, its contract and events stay. An adopted column is the application's own and stays.
--- `index_bytes` is what the caller's DROP INDEX CONCURRENTLY has freed already.
+-- `index_bytes` is what the caller's DROP INDEX CONCURRENTLY has freed already; `table_bytes` is what a table of vectors
+-- gives back at once, while the space of columns is only used again as their rows are rewritten.
 CREATE OR REPLACE FUNCTION pgvmig.retire(
     relation regclass, version text, slot text DEFAULT 'embedding', reason text DEFAULT NULL,
     index_bytes bigint DEFAULT 0
@@ -375,11 +385,14 @@ BEGIN
         'changed', true, 'version', v.version,
         'index_bytes', index_bytes + (SELECT coalesce(sum(pg_relation_size(i.index)), 0)
                                       FROM pgvmig.vector_indexes(v) i WHERE NOT v.adopted),
+        'table_bytes', CASE WHEN v.layout = 'table' THEN pg_total_relation_size(v.vector_relation)
+                            - (SELECT coalesce(sum(pg_relation_size(i.index)), 0) FROM pgvmig.vector_indexes(v) i)
+                       ELSE 0 END,
         'kept_column', CASE WHEN v.adopted THEN v.vector_column END);
     PERFORM pgvmig.begin_verb('retire', reason, outcome);
     UPDATE pgvmig.version x SET state = 'retired' WHERE x.version_id = v.version_id;
     PERFORM pgvmig.take_down(v);
-    UPDATE pgvmig.version x SET view = NULL WHERE x.version_id = v.version_id;
+    UPDATE pgvmig.version x SET view = NULL, vector_relation = x.relation WHERE x.version_id = v.version_id;
     PERFORM pgvmig.end_verb();
     RETURN outcome;
 END

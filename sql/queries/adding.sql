@@ -22,12 +22,16 @@ WHERE c.oid = to_regclass({relation})
 
 -- name: slot_facts
 SELECT view_columns, key_columns,
-       pgvmig.present_names(relation, view_columns, view_numbers) AS present
+       pgvmig.present_names(relation, view_columns, view_numbers) AS present,
+       pgvmig.present_names(relation, key_columns, key_numbers) AS present_key
 FROM pgvmig.slot WHERE relation = {relation}::regclass AND slot = {slot}
 
 -- name: version_facts
-SELECT v.state, v.fingerprint, v.adopted, v.vector_column, k.definition
+SELECT v.state, v.fingerprint, v.adopted, v.layout, k.definition, v.vector_column, v.version_id_column,
+       v.source_hash_column, v.embedded_at_column, n.nspname AS vector_table_schema, c.relname AS vector_table_name
 FROM pgvmig.version v JOIN pgvmig.contract k ON k.fingerprint = v.fingerprint
+LEFT JOIN pg_class c ON c.oid = v.vector_relation
+LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE v.relation = {relation}::regclass AND v.slot = {slot} AND v.version = {version}
 
 -- name: column_type
@@ -45,7 +49,7 @@ WHERE found.dims <> {dimensions} LIMIT 1
 SELECT pgvmig.execute_patiently({statement})
 
 -- name: lock_statement
-LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE
+LOCK TABLE {table} IN {mode} MODE
 
 -- name: add_columns
 -- NULLable and without defaults, so that no row is rewritten; the check is validated later, without a lock.
@@ -56,6 +60,24 @@ ALTER TABLE {table}
     ADD COLUMN {embedded_at} timestamptz,
     ADD CONSTRAINT {check}
         CHECK (num_nonnulls({vector}, {version_id}, {source_hash}, {embedded_at}) IN (0, 4)) NOT VALID
+
+-- name: create_vectors
+-- The key as the row has it, with its types and collations; the table stays empty.
+CREATE TABLE {vectors} AS
+SELECT {key} FROM {table} AS d WITH NO DATA
+
+-- name: complete_vectors
+-- No foreign key to the row: writing would lock every row of the table that is embedded. A trigger on that table takes
+-- the vectors of deleted rows away.
+ALTER TABLE {vectors}
+    ADD COLUMN {vector} {type} NOT NULL,
+    ADD COLUMN {version_id} integer NOT NULL,
+    ADD COLUMN {source_hash} bytea NOT NULL,
+    ADD COLUMN {embedded_at} timestamptz NOT NULL,
+    ADD PRIMARY KEY ({key})
+
+-- name: comment_on_vectors
+COMMENT ON TABLE {vectors} IS {comment}
 
 -- name: add_provenance_columns
 ALTER TABLE {table}
@@ -70,13 +92,20 @@ SELECT {columns}
 FROM {table} AS d
 WHERE d.{vector} IS NOT NULL
 
+-- name: create_joined_view
+-- A row without a vector is not in it, nor is a vector whose row is gone.
+CREATE VIEW {view} WITH (security_invoker = true) AS
+SELECT {columns}
+FROM {table} AS d
+JOIN {vectors} AS e ON {same_key}
+
 -- name: view_vector_columns
-d.{vector}::{type} AS {slot},
+{alias}.{vector}::{type} AS {slot},
     {version_text}::text AS {space},
     {model_text}::text AS {model},
     {model_version_text}::text AS {model_version},
-    d.{source_hash} AS {source_hash_as},
-    d.{embedded_at} AS {embedded_at_as}
+    {alias}.{source_hash} AS {source_hash_as},
+    {alias}.{embedded_at} AS {embedded_at_as}
 
 -- name: add_version
 SELECT pgvmig.add_version(
@@ -85,7 +114,8 @@ SELECT pgvmig.add_version(
     view => {view}, view_columns => {view_columns}::text[], key_columns => {key_columns}::text[],
     vector_column => {vector}, version_id_column => {version_id},
     source_hash_column => {source_hash}, embedded_at_column => {embedded_at},
-    object_name => {object_name}, layout => {layout}, adopted => {adopted}, writer => {writer}
+    object_name => {object_name}, layout => {layout}, adopted => {adopted}, writer => {writer},
+    vector_relation => {vector_relation}
 )
 
 -- name: drop_version

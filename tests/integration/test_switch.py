@@ -101,7 +101,7 @@ def test_retiring_tells_what_it_freed_and_keeps_the_contract(connection, run):
     switch.cut_over(run, V1)
     (size,) = connection.execute("SELECT pg_relation_size('documents_embedding_v2_hnsw')").fetchone()
     outcome = switch.retire(run, V2, "the other one is better")
-    assert outcome == {"changed": True, "version": "v2", "index_bytes": size, "kept_column": None}
+    assert outcome == {"changed": True, "version": "v2", "index_bytes": size, "table_bytes": 0, "kept_column": None}
     assert connection.execute("SELECT reason, detail FROM pgvmig.event WHERE verb = 'retire'").fetchall() == [
         ("the other one is better", outcome)
     ]
