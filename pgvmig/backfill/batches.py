@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from pgvmig.backfill.claims import Claim, Entries
 from pgvmig.catalog.keys import Key
-from pgvmig.layouts.rows import Place, SourceRow
-
-Kind = Literal["vector", "empty", "failed"]
+from pgvmig.layouts.rows import Kind, Place, SourceRow
 
 
 @dataclass(frozen=True, slots=True)

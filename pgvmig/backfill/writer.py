@@ -1,7 +1,7 @@
-"""Write a batch: one short transaction that locks the rows first, then the log, and waits for neither.
+"""Write a batch: one short transaction that guards the rows, records their outcomes and writes the vectors.
 
-An application locks its row and then, through the trigger, the log; so does this. What somebody else has locked is
-left for later, what changed in the meantime is left to the log.
+It waits for no application. What somebody else is at is left for later, what changed in the meantime is left to the
+log. How rows are guarded and vectors written is the layout's part.
 """
 
 from __future__ import annotations
@@ -67,9 +67,12 @@ class Writer:
 
     def _transaction(self, batch: Batch) -> Written:
         with transaction(self._conn):
+            removing = bool(batch.gone) or any(answer.kind != "vector" for answer in batch.answers)
+            self._layout.begin(self._conn, removing=removing)
             written = self._write_rows(batch.answers)
             if batch.gone:
-                self._run("unqueue_gone", batch.gone)  # reads the table: before the log, as TRUNCATE and its trigger do
+                # reads the table: before the log, as TRUNCATE and its trigger do
+                self._layout.forget(self._conn, batch.gone)
             if batch.done:
                 self._conn.execute(self._queries["unqueue_entries"], {"entries": batch.done})
             written.still_ours = self._claims.extend(batch.claim)
@@ -81,35 +84,26 @@ class Writer:
     def _write_rows(self, answers: Sequence[Answer]) -> Written:
         if not answers:
             return Written()
-        rows = [answer.row for answer in answers]
-        same = self._layout.lock(self._conn, rows)
-        ours = [answer for i, answer in enumerate(answers) if same.get(i)]
-        self._write_answers(ours)
-        elsewhere = [answer for i, answer in enumerate(answers) if i not in same]
-        locked = self._only_locked(elsewhere)
+        rows, kinds = [answer.row for answer in answers], [answer.kind for answer in answers]
+        guarded = self._layout.guard(self._conn, rows, kinds)
+        ours = [answers[i] for i in guarded.ours]
+        self._record([answer for answer in ours if answer.kind != "vector"])
+        # last: what is queued from here on is queued because a trigger of the user's changes the text as we write
+        self._write_vectors({i: handle for i, handle in guarded.ours.items() if kinds[i] == "vector"}, answers)
         return Written(
             vectors=_count(ours, "vector"),
             empty=_count(ours, "empty"),
             failed=_count(ours, "failed"),
-            changed=len(answers) - len(ours) - len(locked),
-            locked=locked,
+            changed=len(answers) - len(ours) - len(guarded.locked),
+            locked=[answers[i] for i in guarded.locked],
         )
 
-    def _write_answers(self, answers: Sequence[Answer]) -> None:
-        if cleared := [answer.row for answer in answers if answer.kind == "empty"]:
-            self._layout.clear(self._conn, cleared)  # which queues a row that loses its vector
-        if answers:
-            self._run("unqueue_keys", [answer.row.key for answer in answers])
-        self._record([answer for answer in answers if answer.kind != "vector"])
-        # last: what is queued from here on is queued because a trigger of the user's changes the text as we write
-        self._write_vectors([answer for answer in answers if answer.kind == "vector"])
-
-    def _write_vectors(self, answers: Sequence[Answer]) -> None:
-        if not answers:
+    def _write_vectors(self, handles: dict[int, bytes], answers: Sequence[Answer]) -> None:
+        if not handles:
             return
-        rows = [answer.row for answer in answers]
+        rows, vectors = [answers[i].row for i in handles], [answers[i].vector for i in handles]
         self._run("forget_outcomes", [row.key for row in rows])
-        if self._layout.write(self._conn, rows, [answer.vector for answer in answers]) < len(rows):
+        if self._layout.write(self._conn, rows, vectors, list(handles.values())) < len(rows):
             raise _SuppressedError("a trigger suppressed the update")
 
     def _record(self, answers: Sequence[Answer]) -> None:
@@ -121,15 +115,6 @@ class Writer:
                 hashes=[answer.row.source_hash for answer in answers],
                 errors=[answer.error for answer in answers],
             )
-
-    def _only_locked(self, answers: Sequence[Answer]) -> list[Answer]:
-        """Return those whose row is there; forget the log's entries of the others, which were deleted."""
-        if not answers:
-            return []
-        keys = [answer.row.key for answer in answers]
-        self._run("unqueue_gone", keys)
-        present = {row.key for row in self._layout.read(self._conn, keys)}
-        return [answer for answer in answers if answer.row.key in present]
 
     def _isolate(self, batch: Batch, error: psycopg.Error) -> Written:
         """Write the halves of a batch on their own; a row that is refused alone is recorded with the reason."""
@@ -150,7 +135,7 @@ class Writer:
         self._conn.execute(self._queries[name], {**self._keys.values(keys), **more})
 
 
-_QUERIES = ("unqueue_entries", "unqueue_keys", "unqueue_gone", "queue_rows", "record_outcomes", "forget_outcomes")
+_QUERIES = ("unqueue_entries", "queue_rows", "record_outcomes", "forget_outcomes")
 
 
 def _count(answers: Sequence[Answer], kind: str) -> int:

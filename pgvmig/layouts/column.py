@@ -10,10 +10,11 @@ from psycopg import sql
 from psycopg.types import TypeInfo
 
 from pgvmig import sql as files
-from pgvmig.catalog.keys import Key, Keys, identifier, objects_of
+from pgvmig.catalog.keys import Key
 from pgvmig.catalog.versions import Version
 from pgvmig.errors import ConfigError
-from pgvmig.layouts.rows import Place, SourceRow
+from pgvmig.layouts.rows import Guarded, Kind, SourceRow
+from pgvmig.layouts.source import Source
 
 try:
     from pgvector import HalfVector, Vector
@@ -30,65 +31,54 @@ _TYPES: dict[str, tuple[Callable[..., Any], Callable[..., None]]] = {
 }
 
 
-class ColumnLayout:
+class ColumnLayout(Source):
     """See pgvmig.layouts.layout.Layout."""
 
     striped = True
 
     def __init__(self, conn: psycopg.Connection[Any], version: Version) -> None:
-        self._version_id = version.version_id
-        self._keys = Keys.of(version)
+        super().__init__(version, "column_layout", ("lock_rows", "write_rows", "clear_rows"))
+        log = ("unqueue_keys", "unqueue_gone")
+        self.queries |= {name: files.query("backfill", name, **self.parts) for name in log}
         self._vector_type, register = _TYPES[version.contract.vector_type]
-        type_name = (version.vector_schema, version.contract.vector_type)
         # by the extension's schema, which need not be on anybody's search_path
-        register(conn, TypeInfo.fetch(conn, sql.Identifier(*type_name)))
-        columns = {
-            "vector": identifier(version.vector_column),
-            "version_id": identifier(version.version_id_column),
-            "source_hash": identifier(version.source_hash_column),
-            "embedded_at": identifier(version.embedded_at_column),
-            "vector_type": identifier(*type_name),
-        }
-        parts = self._keys.parts() | objects_of(version) | columns
-        self._queries = {name: files.query("column_layout", name, **parts) for name in _QUERIES}
+        register(conn, TypeInfo.fetch(conn, sql.Identifier(version.vector_schema, version.contract.vector_type)))
 
-    def blocks(self, conn: psycopg.Connection[Any]) -> int:
-        """See Layout."""
-        (count,) = conn.execute(self._queries["blocks"], {"version_id": self._version_id}).fetchone() or (0,)
-        return int(count)
+    def begin(self, conn: psycopg.Connection[Any], *, removing: bool) -> None:
+        """See Layout: the rows' own locks are enough."""
 
-    def missing(self, conn: psycopg.Connection[Any], first: int, last: int) -> list[Place]:
-        """See Layout."""
-        rows = conn.execute(self._queries["missing_rows"], {"first": f"({first},0)", "last": f"({last},0)"})
-        return [Place(self._keys.key(row), _block(row[-1])) for row in rows]
+    def guard(self, conn: psycopg.Connection[Any], rows: Sequence[SourceRow], kinds: Sequence[Kind]) -> Guarded:
+        """See Layout. An application locks its row and then, through the trigger, the log; so does this."""
+        same = dict(conn.execute(self.queries["lock_rows"], self.given(rows)).fetchall())
+        ours = [i for i in range(len(rows)) if same.get(i)]
+        if cleared := [rows[i] for i in ours if kinds[i] == "empty"]:
+            conn.execute(self.queries["clear_rows"], self.given(cleared))  # which queues a row that loses its vector
+        if ours:
+            conn.execute(self.queries["unqueue_keys"], self.keys.values(rows[i].key for i in ours))
+        return Guarded(dict.fromkeys(ours, b""), self._locked(conn, rows, same))
 
-    def read(self, conn: psycopg.Connection[Any], keys: Sequence[Key]) -> list[SourceRow]:
-        """See Layout."""
-        given = {**self._keys.values(keys), "version_id": self._version_id}
-        rows = conn.execute(self._queries["read_rows"], given).fetchall()
-        return [SourceRow(keys[i], *row) for i, *row in sorted(rows)]
-
-    def lock(self, conn: psycopg.Connection[Any], rows: Sequence[SourceRow]) -> dict[int, bool]:
-        """See Layout."""
-        return dict(conn.execute(self._queries["lock_rows"], self._given(rows)).fetchall())
-
-    def write(self, conn: psycopg.Connection[Any], rows: Sequence[SourceRow], vectors: Sequence[Any]) -> int:
+    def write(
+        self,
+        conn: psycopg.Connection[Any],
+        rows: Sequence[SourceRow],
+        vectors: Sequence[Any],
+        handles: Sequence[bytes],  # noqa: ARG002
+    ) -> int:
         """See Layout."""
         values = [self._vector_type(vector) for vector in vectors]
-        given = {**self._given(rows), "version_id": self._version_id, "vectors": values}
-        return conn.execute(self._queries["write_rows"], given).rowcount
+        given = {**self.given(rows), "version_id": self.version_id, "vectors": values}
+        return conn.execute(self.queries["write_rows"], given).rowcount
 
-    def clear(self, conn: psycopg.Connection[Any], rows: Sequence[SourceRow]) -> None:
+    def forget(self, conn: psycopg.Connection[Any], keys: Sequence[Key]) -> None:
         """See Layout."""
-        conn.execute(self._queries["clear_rows"], self._given(rows))
+        conn.execute(self.queries["unqueue_gone"], self.keys.values(keys))
 
-    def _given(self, rows: Sequence[SourceRow]) -> dict[str, Any]:
-        return {**self._keys.values(row.key for row in rows), "hashes": [row.source_hash for row in rows]}
-
-
-_QUERIES = ("blocks", "missing_rows", "read_rows", "lock_rows", "write_rows", "clear_rows")
-
-
-def _block(ctid: str) -> int:
-    """Return the page of a TID such as `(12,3)`."""
-    return int(ctid[1 : ctid.index(",")])
+    def _locked(self, conn: psycopg.Connection[Any], rows: Sequence[SourceRow], same: dict[int, bool]) -> list[int]:
+        """Return those that are there and that we could not lock; forget the log's entries of deleted ones."""
+        elsewhere = [i for i in range(len(rows)) if i not in same]
+        if not elsewhere:
+            return []
+        keys = [rows[i].key for i in elsewhere]
+        self.forget(conn, keys)
+        present = {row.key for row in self.read(conn, keys)}
+        return [i for i in elsewhere if rows[i].key in present]

@@ -10,7 +10,7 @@ import psycopg
 from pgvmig.catalog.keys import Key
 from pgvmig.catalog.versions import Version
 from pgvmig.layouts.column import ColumnLayout
-from pgvmig.layouts.rows import Place, SourceRow
+from pgvmig.layouts.rows import Guarded, Kind, Place, SourceRow
 
 
 class Layout(Protocol):
@@ -34,16 +34,25 @@ class Layout(Protocol):
         """Return those of the rows that exist."""
         ...
 
-    def lock(self, conn: psycopg.Connection[Any], rows: Sequence[SourceRow]) -> dict[int, bool]:
-        """Lock the rows that nobody else has locked; return by position whether the text is still the same."""
+    def begin(self, conn: psycopg.Connection[Any], *, removing: bool) -> None:
+        """Begin a transaction that writes; `removing`: some rows will be left without a vector."""
         ...
 
-    def write(self, conn: psycopg.Connection[Any], rows: Sequence[SourceRow], vectors: Sequence[Any]) -> int:
-        """Write vectors and provenance of locked rows; return how many rows took them."""
+    def guard(self, conn: psycopg.Connection[Any], rows: Sequence[SourceRow], kinds: Sequence[Kind]) -> Guarded:
+        """Find the rows whose text still is what was read, and take those out of the log.
+
+        What changes from here on gets a new entry there. Rows that shall be empty lose their vector. Waits for nobody.
+        """
         ...
 
-    def clear(self, conn: psycopg.Connection[Any], rows: Sequence[SourceRow]) -> None:
-        """Take the vectors of locked rows away."""
+    def write(
+        self, conn: psycopg.Connection[Any], rows: Sequence[SourceRow], vectors: Sequence[Any], handles: Sequence[bytes]
+    ) -> int:
+        """Write vectors and provenance of guarded rows; return how many rows took them."""
+        ...
+
+    def forget(self, conn: psycopg.Connection[Any], keys: Sequence[Key]) -> None:
+        """Remove what is left of those rows that are not there any more."""
         ...
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from pgvmig.catalog.keys import Key
+
+# What becomes of a row: it gets its vector, or none for a recorded reason.
+Kind: TypeAlias = Literal["vector", "empty", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +28,14 @@ class SourceRow:
     source_hash: bytes
     fresh: bool = False
     recorded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """What a guard found, by position. `ours`: still what was read, with the layout's own handle for writing it.
+
+    `locked`: somebody else is at it, so it may be tried again. All others were changed or deleted.
+    """
+
+    ours: dict[int, bytes]
+    locked: list[int]

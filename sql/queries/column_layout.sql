@@ -1,10 +1,5 @@
 -- Reading and writing rows whose vector stands beside them. d: the row, u: keys given as arrays of text.
 
--- name: blocks
--- How many pages the table has now.
-SELECT pg_relation_size(v.relation) / current_setting('block_size')::bigint
-FROM pgvmig.version v WHERE v.version_id = %(version_id)s
-
 -- name: missing_rows
 -- The rows on some pages that wait for the walk: no vector, no outcome recorded for their text, and not in the log,
 -- where they would be taken from. A range of TIDs, so that the pages before it are not read again.

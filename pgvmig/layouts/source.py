@@ -1,0 +1,61 @@
+"""Reading a version's rows, the same in both layouts but for the queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from pgvmig import sql as files
+from pgvmig.catalog.keys import Key, Keys, identifier, objects_of
+from pgvmig.catalog.versions import Version
+from pgvmig.layouts.rows import Place, SourceRow
+
+
+class Source:
+    """The reading half of pgvmig.layouts.layout.Layout; `queries` are those of the layout's own file.
+
+    They are filled with `parts`: the key's (see Keys.parts), the version's tables and functions, its columns' names.
+    """
+
+    def __init__(self, version: Version, file: str, queries: Sequence[str]) -> None:
+        self.version_id = version.version_id
+        self.keys = Keys.of(version)
+        columns: dict[str, sql.Composable] = {
+            "vector": identifier(version.vector_column),
+            "version_id": identifier(version.version_id_column),
+            "source_hash": identifier(version.source_hash_column),
+            "embedded_at": identifier(version.embedded_at_column),
+            "vector_type": identifier(version.vector_schema, version.contract.vector_type),
+        }
+        self.parts = self.keys.parts() | objects_of(version) | columns
+        own = ("missing_rows", "read_rows", *queries)
+        self.queries = {name: files.query(file, name, **self.parts) for name in own}
+        self._blocks = files.query("layouts", "blocks")
+
+    def blocks(self, conn: psycopg.Connection[Any]) -> int:
+        """See Layout."""
+        (count,) = conn.execute(self._blocks, {"version_id": self.version_id}).fetchone() or (0,)
+        return int(count)
+
+    def missing(self, conn: psycopg.Connection[Any], first: int, last: int) -> list[Place]:
+        """See Layout."""
+        rows = conn.execute(self.queries["missing_rows"], {"first": f"({first},0)", "last": f"({last},0)"})
+        return [Place(self.keys.key(row), _block(row[-1])) for row in rows]
+
+    def read(self, conn: psycopg.Connection[Any], keys: Sequence[Key]) -> list[SourceRow]:
+        """See Layout."""
+        given = {**self.keys.values(keys), "version_id": self.version_id}
+        rows = conn.execute(self.queries["read_rows"], given).fetchall()
+        return [SourceRow(keys[i], *row) for i, *row in sorted(rows)]
+
+    def given(self, rows: Sequence[SourceRow]) -> dict[str, Any]:
+        """Return the parameters of statements about rows that were read: their keys and hashes."""
+        return {**self.keys.values(row.key for row in rows), "hashes": [row.source_hash for row in rows]}
+
+
+def _block(ctid: str) -> int:
+    """Return the page of a TID such as `(12,3)`."""
+    return int(ctid[1 : ctid.index(",")])
