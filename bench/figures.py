@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from bench.stage import Stage
 
 
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """What a median has to reach (`at_least`) or must not exceed (`at_most`); one of the two."""

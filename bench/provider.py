@@ -31,7 +31,8 @@ MODEL = "text-embedding-3-small"
 def vectors(dimensions: int, seed: int = 7) -> npt.NDArray[np.float32]:
     """Return the pool: POOL vectors of unit length, the same every time."""
     drawn = np.random.default_rng(seed).standard_normal((POOL, dimensions)).astype(np.float32)
-    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+    return drawn
 
 
 def number(text: str) -> int:

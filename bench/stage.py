@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -30,17 +29,21 @@ SETTINGS: dict[str, str] = {
     "random_page_cost": "1.1",
     "wal_level": "replica",
     "max_connections": "60",
+    "track_commit_timestamp": "on",  # how the clock of the last commit is known; see bench/timing.py
 }
-_T = tuple[Any, ...]
 
 
 @dataclass
 class Stage:
-    """The server, and how big and how often to measure. `quick`: tiny sizes, once, only to see that it works."""
+    """The server, and how big and how often to measure. `rows` are the biggest table's.
+
+    `quick`: tiny sizes, once, only to see that it works.
+    """
 
     server: Server
     quick: bool = False
     repetitions: int = 3
+    rows: int = 1_000_000
     _began: float = field(default_factory=time.monotonic)
     _templates: dict[Documents, str] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
@@ -85,7 +88,7 @@ class Stage:
 
 
 @contextmanager
-def opened(*, quick: bool = False, repetitions: int = 3, settings: Mapping[str, str] | None = None) -> Iterator[Stage]:
+def opened(*, quick: bool = False, repetitions: int = 3, rows: int = 1_000_000) -> Iterator[Stage]:
     """Start a server for measurements; it is stopped and removed at the end."""
-    with embedded.running(18, settings={**SETTINGS, **(settings or {})}) as server:
-        yield Stage(server, quick=quick, repetitions=repetitions)
+    with embedded.running(18, settings=SETTINGS) as server:
+        yield Stage(server, quick=quick, repetitions=repetitions, rows=rows)

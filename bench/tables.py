@@ -22,18 +22,20 @@ class Documents:
     """A table `documents (id, title, body, embedding)`.
 
     `texts`: uniform bodies have exactly `characters`; realistic ones a log-normal length around them (a fifth to five
-    times). `dimensions` of the old model's vectors, with an HNSW index on them; 0 for a table without vectors.
+    times); hashed ones are two checksums, made by the server for tables too big to be sent. `dimensions` of the old
+    model's vectors, with an HNSW index on them; 0 for a table without vectors.
     """
 
     rows: int
-    texts: Literal["uniform", "realistic"] = "uniform"
+    texts: Literal["uniform", "realistic", "hashed"] = "uniform"
     characters: int = 800
     dimensions: int = 384
     fillfactor: int = 100
 
     def __str__(self) -> str:
         vectors = f", HNSW on {self.dimensions}-d vectors" if self.dimensions else ""
-        return f"{self.rows:,} rows, {self.texts} texts of {self.characters} characters{vectors}"
+        characters = 64 if self.texts == "hashed" else self.characters
+        return f"{self.rows:,} rows, {self.texts} texts of {characters} characters{vectors}"
 
     def create(self, conn: psycopg.Connection[Any]) -> None:
         """Create and fill the table, its index and its statistics."""
@@ -51,6 +53,13 @@ class Documents:
         conn.execute("VACUUM (FREEZE, ANALYZE) documents")
 
     def _fill(self, conn: psycopg.Connection[Any]) -> None:
+        if self.texts == "hashed":
+            conn.execute(
+                "INSERT INTO documents (id, title, body) SELECT i, 'Document ' || i, md5(i::text) || md5((-i)::text) "
+                "FROM generate_series(1, %s) AS i",
+                (self.rows,),
+            )
+            return
         types = ["int8", "text", "text"] + ["vector"] * bool(self.dimensions)
         pool = provider.vectors(self.dimensions, seed=11) if self.dimensions else None
         register_vector(conn)

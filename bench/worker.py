@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
+from bench import timing
 from bench.provider import MODEL, Provider
 from pgvmig import adding
 from pgvmig.address import address
-from pgvmig.catalog import schema, standbys
+from pgvmig.catalog import schema, standbys, versions
+from pgvmig.catalog.versions import Version
 from pgvmig.runner import ConnectionRunner
 
 PROVIDER = "bench"
@@ -93,3 +96,16 @@ def started(
                 yield Worker(process)
             finally:
                 process.kill()
+
+
+def version(dsn: str, name: str = "v2") -> Version:
+    """Return a version of documents as the catalog has it."""
+    with psycopg.connect(dsn) as conn:
+        return next(found for found in versions.all_versions(conn) if found.version == name)
+
+
+def rate(dsn: str, provider: Provider) -> float:
+    """Return the rows per second that were embedded for v2; see `timing.rows_per_second`."""
+    found = version(dsn)
+    relation = sql.Identifier(found.vector_table_schema, found.vector_table_name)
+    return timing.rows_per_second(dsn, relation, found.vector_column, provider)
