@@ -40,6 +40,11 @@ class Companion:
         self.woken = threading.Event()
         self.error: PgvmigError | None = None
 
+    @property
+    def pid(self) -> int:
+        """Its backend's process id."""
+        return self._conn.info.backend_pid
+
     def __enter__(self) -> Self:
         if self._follow:
             self._conn.execute(f"LISTEN {CHANNEL}")

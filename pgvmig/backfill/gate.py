@@ -1,82 +1,110 @@
-"""Before every batch: wait until the signals let us write, and say so meanwhile."""
+"""One version's way to the database: before every batch it waits until the signals allow it, and says so meanwhile."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Protocol
 
-import psycopg
-
+from pgvmig.backfill.batches import Batch
+from pgvmig.backfill.diary import Diary
 from pgvmig.backfill.lane import Lane
 from pgvmig.backfill.options import Progress
-from pgvmig.backfill.runs import RunLog
+from pgvmig.pacing.controller import State
+from pgvmig.pacing.pacer import AnyPacer
 from pgvmig.pacing.signals import Verdict
 
-# How often it is written down that the run waits.
-_TELL_SECONDS = 1.0
-
-
-class Pacer(Protocol):
-    """What pacing offers; see pgvmig.pacing.pacer."""
-
-    peak_lag: timedelta | None
-    peak_lag_bytes: int | None
-
-    def wait(self, stop: Callable[[], bool], on_wait: Callable[[Verdict], None] | None = None) -> Verdict:
-        """Return once everything is well or `stop` says so. Raises SignalError after its patience."""
-        ...
+# How often it is asked whether an operator has ended the pause of a version that was set aside.
+_PROBE_SECONDS = 1.0
 
 
 class Gate:
-    """Asks the pacer and keeps the run's records of what it said."""
+    """Asks the pacer, learns what batches cost, and keeps the run's notes of both.
+
+    `aside`: an operator has paused this version for longer than we wait; there may be others to work on. `rows` is an
+    estimate of the table's.
+    """
 
     def __init__(
         self,
-        conn: psycopg.Connection[Any],
-        pacer: Pacer,
-        log: RunLog,
+        pacer: AnyPacer,
+        diary: Diary,
         stop: Callable[[], bool],
         report: Callable[[Progress], None],
+        rows: int | None = None,
     ) -> None:
+        self.pacer = pacer
         self.waited = timedelta()
-        self._conn = conn
-        self._pacer = pacer
-        self._log = log
+        self.aside = False
+        self._diary = diary
         self._stop = stop
         self._report = report
-        self._told_at = -_TELL_SECONDS
-        self._told = timedelta()
+        self._rows = rows
+        self._next_probe = 0.0
+
+    def batch_size(self) -> int:
+        """Return how many rows the next batch should have."""
+        return self.pacer.batch_size
+
+    def may_claim(self) -> bool:
+        """Whether to claim rows: not while an operator's pause keeps the version aside."""
+        if self.aside and time.monotonic() >= self._next_probe:
+            self.aside = self.pacer.look().state is State.PAUSED
+            self._next_probe = time.monotonic() + _PROBE_SECONDS
+        return not self.aside
+
+    def may_send(self, lane: Lane) -> bool:
+        """Whether to have rows embedded: what cannot be written now need not be paid. Waits as `may_write`."""
+        looked = self.pacer.verdict is not None
+        return (looked and self.pacer.pace.state.writes) or self.may_write(lane)
 
     def may_write(self, lane: Lane) -> bool:
-        """Wait until writing is allowed; false when the run should end before that. Raises SignalError."""
+        """Wait until writing is allowed; false when the run should end, or leave this version, before that.
+
+        Raises SignalError.
+        """
         began, before = time.monotonic(), self.waited
         waiting = False
 
-        def on_wait(verdict: Verdict) -> None:
+        def on_wait(_: Verdict) -> None:
             nonlocal waiting
             waiting = True
             self.waited = before + timedelta(seconds=time.monotonic() - began)
-            self._report(Progress(lane.version, lane.counters, lane.position, verdict.reason))
-            self._tell(lane, verdict.reason)
+            self.report(lane)
+            self._diary.tell(self.pacer.pace.reason, self.waited)
 
-        verdict = self._pacer.wait(self._stop, on_wait)
+        self.pacer.wait(self._stop, on_wait)
         if waiting:
             self.waited = before + timedelta(seconds=time.monotonic() - began)
-        self._tell(lane, None, now=waiting)
-        return verdict.may_write
+        state = self.pacer.pace.state
+        self.aside = state is State.PAUSED
+        self._diary.tell(None if state.writes else self.pacer.pace.reason, self.waited, now=waiting)
+        return state.writes
 
-    def _tell(self, lane: Lane, reason: str | None, *, now: bool = False) -> None:
-        if not now and time.monotonic() - self._told_at < _TELL_SECONDS:
-            return
-        waited = self.waited - self._told
-        self._log.waits(
-            self._conn,
-            lane.version,
-            reason=reason,
-            waited=waited,
-            lag=self._pacer.peak_lag,
-            lag_bytes=self._pacer.peak_lag_bytes,
+    def write(self, lane: Lane, batch: Batch) -> None:
+        """Write a batch, and learn from how long it took."""
+        before = lane.counters.rows
+        began = time.monotonic()
+        lane.write(batch)
+        self.pacer.wrote(lane.counters.rows - before, time.monotonic() - began)
+        self.report(lane)
+
+    def asks_again(self, lane: Lane, trouble: str) -> None:
+        """Say that the provider is asked again, and why."""
+        self.report(lane, trouble)
+        self._diary.tell(trouble, self.waited)
+
+    def report(self, lane: Lane, trouble: str | None = None) -> None:
+        """Tell whoever watches how far it is."""
+        self._report(
+            Progress(
+                lane.version,
+                lane.counters,
+                lane.position,
+                waiting=None if self.pacer.pace.state.writes else self.pacer.pace.reason,
+                pace=self.pacer.pace,
+                batch_size=self.pacer.batch_size,
+                rows=self._rows,
+                trouble=trouble,
+            )
         )
-        self._told, self._told_at = self.waited, time.monotonic()

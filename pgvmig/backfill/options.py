@@ -12,23 +12,33 @@ from pgvmig.backfill.claims import Position
 from pgvmig.backfill.runs import Counters
 from pgvmig.catalog.versions import Version
 from pgvmig.errors import UsageError
+from pgvmig.pacing.controller import Pace
+from pgvmig.pacing.limits import DEFAULTS, Limits
+from pgvmig.pacing.pacer import DEFAULT_CEILING, AnyPacer
+from pgvmig.pacing.signals import Subject
 
-DEFAULT_BATCH_SIZE = 64
 DEFAULT_LEASE = 60.0
-DEFAULT_MAX_LAG = timedelta(seconds=1.5)
 
 # done: nothing was left. time, signal: asked to end, work may be left. locked: what is left is locked by others.
-Why = Literal["done", "time", "signal", "locked"]
+# paused: an operator wants it so.
+Why = Literal["done", "time", "signal", "locked", "paused"]
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a version stands; handed to `Options.report` after every batch, and while the run waits."""
+    """Where a version stands; handed to `Options.report` after every batch, and while the run waits.
+
+    `waiting` is what it waits for, `rows` an estimate of the table's, `trouble` why the provider is asked again.
+    """
 
     version: Version
     counters: Counters
     position: Position
     waiting: str | None = None
+    pace: Pace | None = None
+    batch_size: int = 0
+    rows: int | None = None
+    trouble: str | None = None
 
 
 def _ignore(_: Progress) -> None:
@@ -39,17 +49,19 @@ def _ignore(_: Progress) -> None:
 class Options:
     """What to work on and within which limits.
 
-    Without `target` every version that workers write. `max_time` and `lease` are seconds, `batch_size` rows. `stop`
-    is set from outside (SIGTERM) to end the run within a second or two.
+    Without `target` every version that workers write. `max_time` and `lease` are seconds. `batch_size` is how many rows
+    a transaction may write; how many it does write follows `limits.target_time`. `stop` is set from outside (SIGTERM)
+    to end the run within a second or two. `pacer` opens another one than the signals' own for a version's table.
     """
 
     dsn: str
     target: str | None = None
     version: str | None = None
     max_time: float | None = None
-    batch_size: int = DEFAULT_BATCH_SIZE
+    batch_size: int = DEFAULT_CEILING
     follow: bool = False
-    max_lag: timedelta = DEFAULT_MAX_LAG
+    limits: Limits = DEFAULTS
+    pacer: Callable[[Subject], AnyPacer] | None = None
     lease: float = DEFAULT_LEASE
     report: Callable[[Progress], None] = _ignore
     stop: threading.Event = field(default_factory=threading.Event)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from pgvmig import sql as files
 from pgvmig.backfill.batches import Written
 from pgvmig.catalog.versions import Version
+from pgvmig.pacing.limits import DEFAULTS, Limits, settings, to_json
 
 
 @dataclass(slots=True)
@@ -25,6 +26,11 @@ class Counters:
     empty: int = 0
     failed: int = 0
     outrun: int = 0
+
+    @property
+    def rows(self) -> int:
+        """All rows that were dealt with, in whatever way."""
+        return self.written + self.empty + self.failed + self.outrun
 
     def add(self, written: Written) -> None:
         """Count a batch."""
@@ -41,9 +47,9 @@ class RunLog:
     def __init__(self, run_id: UUID) -> None:
         self.run_id = run_id
 
-    def begin(self, conn: psycopg.Connection[Any], version: Version) -> None:
-        """Add the row of a version."""
-        here = {"host": socket.gethostname(), "pid": os.getpid()}
+    def begin(self, conn: psycopg.Connection[Any], version: Version, limits: Limits) -> None:
+        """Add the row of a version, with the limits that the run was started with."""
+        here = {"host": socket.gethostname(), "pid": os.getpid(), "limits": Jsonb(_unusual(limits))}
         self._run(conn, "begin_run", version_id=version.version_id, **here)
 
     def count(self, conn: psycopg.Connection[Any], version: Version, written: Written) -> None:
@@ -62,30 +68,15 @@ class RunLog:
         """Count rows that stayed locked."""
         self._run(conn, "count_outrun", version_id=version.version_id, outrun=rows)
 
-    def waits(
-        self,
-        conn: psycopg.Connection[Any],
-        version: Version,
-        *,
-        reason: str | None,
-        waited: timedelta,
-        lag: timedelta | None,
-        lag_bytes: int | None,
-    ) -> None:
-        """Say what the run waits for, None for nothing, how long it has waited since the last time, and the peaks."""
-        self._run(
-            conn,
-            "count_wait",
-            version_id=version.version_id,
-            waiting=reason,
-            waited=waited,
-            lag=lag,
-            lag_bytes=lag_bytes,
-        )
-
     def end(self, conn: psycopg.Connection[Any], why: str) -> None:
         """Say that the run is over and why."""
         self._run(conn, "end_run", why=why)
 
     def _run(self, conn: psycopg.Connection[Any], name: str, **given: Any) -> None:
         conn.execute(files.query("backfill", name), {"run_id": self.run_id, **given})
+
+
+def _unusual(limits: Limits) -> dict[str, Any]:
+    """Return the limits that are not the defaults; paths and statements are nobody's business in the database."""
+    live = (setting.name for setting in settings() if setting.metadata["live"])
+    return to_json({name: getattr(limits, name) for name in live if getattr(limits, name) != getattr(DEFAULTS, name)})

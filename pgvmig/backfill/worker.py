@@ -15,17 +15,15 @@ from pgvmig import sql as files
 from pgvmig.backfill import claims, faults
 from pgvmig.backfill.batches import Batch
 from pgvmig.backfill.companion import Companion
-from pgvmig.backfill.gate import Gate
+from pgvmig.backfill.gates import Gates
 from pgvmig.backfill.lane import Lane
-from pgvmig.backfill.options import Options, Progress, Result, Why
+from pgvmig.backfill.options import Options, Result, Why
 from pgvmig.backfill.requests import Requests
 from pgvmig.backfill.runs import RunLog
 from pgvmig.catalog import schema, versions
 from pgvmig.catalog.connection import connect, translated
 from pgvmig.catalog.versions import Version
 from pgvmig.errors import ConflictError, DatabaseError, PgvmigError, ProviderError, StoppedError
-from pgvmig.pacing.limits import DEFAULTS
-from pgvmig.pacing.pacer import Pacer
 from pgvmig.runner import ConnectionRunner
 
 # How long answers that are on their way are waited for: when the run is asked to end, and when it ends by itself.
@@ -50,19 +48,20 @@ def run(options: Options) -> Result:
         log = RunLog(uuid4())
         lease = timedelta(seconds=options.lease)
         companion = stack.enter_context(Companion(options.dsn, log.run_id, lease, follow=options.follow))
-        pacer = stack.enter_context(Pacer.open(options.dsn, DEFAULTS.changed(max_lag=options.max_lag)))
+        pids = frozenset({conn.info.backend_pid, companion.pid})
+        gates = Gates(conn, options, log, ending.near, pids)
+        stack.callback(gates.close)
         requests = Requests(ending.near, persist=options.follow)
         stack.callback(requests.close)
-        gate = Gate(conn, pacer, log, ending.near, options.report)
-        worker = _Worker(conn, options, ending, log, companion, requests, gate)
+        worker = _Worker(conn, options, ending, log, companion, requests, gates)
         why = worker.run()
         return Result(
             why=why,
             versions={lane.version.name: lane.counters for lane in worker.lanes},
             seconds=ending.seconds,
-            waited=gate.waited,
-            peak_lag=pacer.peak_lag,
-            peak_lag_bytes=pacer.peak_lag_bytes,
+            waited=gates.waited,
+            peak_lag=gates.peak_lag,
+            peak_lag_bytes=gates.peak_lag_bytes,
         )
 
 
@@ -98,7 +97,7 @@ class _Worker:
     log: RunLog
     companion: Companion
     requests: Requests
-    gate: Gate
+    gates: Gates
 
     def __post_init__(self) -> None:
         self._lanes: dict[int, Lane] = {}
@@ -152,7 +151,7 @@ class _Worker:
     def _claim(self) -> bool:
         claimed = False
         for lane in self.lanes:
-            if not self.ending.near() and self.requests.room(lane.version):
+            if not self.ending.near() and self.requests.room(lane.version) and self.gates[lane].may_claim():
                 batch = lane.next_batch()
                 if batch is not None:
                     claimed = True
@@ -160,10 +159,12 @@ class _Worker:
         return claimed
 
     def _dispatch(self, lane: Lane, batch: Batch) -> None:
-        if batch.to_embed:
+        if not batch.to_embed:
+            self._write(lane, batch)
+        elif self.gates[lane].may_send(lane):
             self.requests.send(lane, batch)
         else:
-            self._write(lane, batch)
+            lane.settle(batch, complete=False)
 
     def _take_answer(self, timeout: float) -> bool:
         answered = self.requests.collect(timeout)
@@ -183,9 +184,8 @@ class _Worker:
     def _write(self, lane: Lane, batch: Batch) -> None:
         if batch.settled:
             lane.settle(batch)
-        elif self.gate.may_write(lane):
-            lane.write(batch)
-            self.options.report(Progress(lane.version, lane.counters, lane.position))
+        elif self.gates[lane].may_write(lane):
+            self.gates[lane].write(lane, batch)
         else:
             lane.settle(batch, complete=False)
 
@@ -196,9 +196,15 @@ class _Worker:
         self._next_look = time.monotonic() + _LOOK
         for lane in self.lanes:
             lane.look()
-        if self.options.follow or not all(lane.caught_up or lane.gone or lane.locked for lane in self.lanes):
+        if self.options.follow or not all(self._over(lane) for lane in self.lanes):
             return None
-        return "locked" if any(lane.locked and not lane.caught_up for lane in self.lanes) else "done"
+        left = [lane for lane in self.lanes if not (lane.caught_up or lane.gone)]
+        if any(self.gates[lane].aside for lane in left):
+            return "paused"
+        return "locked" if left else "done"
+
+    def _over(self, lane: Lane) -> bool:
+        return lane.caught_up or lane.gone or lane.locked or self.gates[lane].aside
 
     def _rest(self) -> None:
         """Nothing to do: wait for new rows, for other workers' leases to end, for the time to be over."""
@@ -232,13 +238,14 @@ class _Worker:
 
     def _open(self, version: Version, *, asked: bool) -> Lane:
         self.requests.open(version)
-        self.log.begin(self.conn, version)
+        self.log.begin(self.conn, version, self.options.limits)
+        gate = self.gates.open(version)
         lane = Lane(
             self.conn,
             version,
             self.log,
             lease=timedelta(seconds=self.options.lease),
-            batch_size=lambda: self.options.batch_size,
+            batch_size=gate.batch_size,
             stop=self.ending.near,
         )
         lane.begin(asked=asked)

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from pgvmig import config
 from pgvmig.cli import output
+from pgvmig.pacing.limits import DEFAULTS
 
 _WORK_LEFT = {"time", "signal", "locked"}
 
@@ -78,7 +79,7 @@ def command(
                 max_time=max_time.total_seconds() if max_time else None,
                 batch_size=batch_size,
                 follow=follow,
-                max_lag=max_lag,
+                limits=DEFAULTS.changed(max_lag=max_lag),
                 lease=lease.total_seconds(),
                 report=report,
                 stop=stop,

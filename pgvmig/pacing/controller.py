@@ -84,7 +84,7 @@ class Controller:
     @property
     def batch_size(self) -> int:
         """How many rows the next transaction writes at most."""
-        return max(1, int(self._size))
+        return max(1, int(self._size + 1e-6))  # 9.999 is a division's 10
 
     @property
     def speed(self) -> float:
@@ -96,9 +96,11 @@ class Controller:
 
         Without it a worker at the limit would start and stop with every reading, and each start sends a burst.
         """
-        readings = tuple(self._held_back(reading) for reading in verdict.readings)
-        self._held = frozenset(reading.signal for reading in readings if reading.state is SignalState.STOP)
-        return Verdict(readings)
+        held = Verdict(tuple(self._held_back(reading) for reading in verdict.readings))
+        # A signal that cannot be read has not come down, whatever name it goes by then.
+        dark = any(reading.state is SignalState.UNKNOWN for reading in held.readings)
+        self._held = frozenset(reading.signal for reading in _stops(held)) | (self._held if dark else frozenset())
+        return held
 
     def look(self, verdict: Verdict, now: float) -> Pace:
         """Decide by a verdict that `hold_back` returned."""

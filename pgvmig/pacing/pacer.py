@@ -1,17 +1,21 @@
-"""Waits until the signals let the worker write, at the pace that the control law gives. Knows no signal's particulars."""
+"""Waits until the signals let the worker write, as the control law has it. Knows no signal's particulars."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Protocol, Self
 
 from pgvmig.errors import PgvmigError, SignalError
 from pgvmig.pacing import lag
 from pgvmig.pacing.controller import Controller, Pace, State
+from pgvmig.pacing.definition import Signal
 from pgvmig.pacing.limits import DEFAULTS, Limits
-from pgvmig.pacing.signals import Reading, Verdict
+from pgvmig.pacing.registry import SIGNALS, in_force, judge
+from pgvmig.pacing.ring import History
+from pgvmig.pacing.signals import Reading, Subject, Verdict
 from pgvmig.pacing.standbys import Connection, DatabaseReader, Reader
 
 # Rows in a transaction, at most: more than that gains little even where a row costs next to nothing, and so many
@@ -22,6 +26,7 @@ DEFAULT_CEILING = 500
 _FIRST_LOOK = 1 / 16
 # How soon a pause after a batch notices that it should stop.
 _TICK = 0.1
+_WAL_SAMPLES = 32
 
 
 class AnyPacer(Protocol):
@@ -32,6 +37,8 @@ class AnyPacer(Protocol):
     peak_lag_bytes: int | None
     verdict: Verdict | None
 
+    @property
+    def wal_rate(self) -> int | None: ...
     @property
     def pace(self) -> Pace: ...
     @property
@@ -47,7 +54,8 @@ class AnyPacer(Protocol):
 class Pacer:
     """Asked before every batch, for one table. Not for several threads at once.
 
-    `limits` are those that the run was started with; what the database says changes them while it runs.
+    `limits` are those that the run was started with; what the database says changes them while it runs. `subject` is
+    what is paced for, `ceiling` how many rows a transaction may write at most.
     `pause_patience` is how many seconds `wait` waits for an operator's pause to end, None for ever. `verdict` is the
     last one, the peaks are the largest lags that were seen.
     """
@@ -57,8 +65,10 @@ class Pacer:
         reader: Reader,
         limits: Limits = DEFAULTS,
         *,
+        subject: Subject | None = None,
         ceiling: int = DEFAULT_CEILING,
         pause_patience: float | None = None,
+        signals: Sequence[Signal] = SIGNALS,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -68,9 +78,12 @@ class Pacer:
         self.verdict: Verdict | None = None
         self._reader = reader
         self._limits = limits
+        self._subject = subject
         self._clock = clock
         self._sleep = sleep
-        self._ring = lag.Ring()
+        self._signals = signals
+        self._history = History()
+        self._wal: deque[tuple[float, int]] = deque(maxlen=_WAL_SAMPLES)
         self._controller = Controller(limits, ceiling=ceiling, now=clock())
         self._rest_until = self._good_until = clock()
 
@@ -80,14 +93,22 @@ class Pacer:
         dsn_or_connect: str | Callable[[], Connection],
         limits: Limits = DEFAULTS,
         *,
+        subject: Subject | None = None,
         ceiling: int = DEFAULT_CEILING,
         pause_patience: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Self:
         """Return a pacer with a connection of its own, which the first reading opens."""
-        reader = DatabaseReader(dsn_or_connect, clock)
-        return cls(reader, limits, ceiling=ceiling, pause_patience=pause_patience, clock=clock, sleep=sleep)
+        return cls(
+            DatabaseReader(dsn_or_connect, clock),
+            limits,
+            subject=subject,
+            ceiling=ceiling,
+            pause_patience=pause_patience,
+            clock=clock,
+            sleep=sleep,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -99,6 +120,14 @@ class Pacer:
     def limits(self) -> Limits:
         """The limits that hold now."""
         return self._controller.limits
+
+    @property
+    def wal_rate(self) -> int | None:
+        """How many bytes of WAL the cluster writes in a second, None where it is not known."""
+        if len(self._wal) < 2 or self._wal[-1][0] <= self._wal[0][0]:  # noqa: PLR2004
+            return None
+        (began, first), (ended, last) = self._wal[0], self._wal[-1]
+        return int((last - first) / (ended - began))
 
     @property
     def pace(self) -> Pace:
@@ -121,7 +150,7 @@ class Pacer:
 
     def check(self) -> Verdict:
         """Read every signal once. Never raises for what it finds: what cannot be read is UNKNOWN."""
-        verdict = Verdict(self._lag())
+        verdict = Verdict(self._readings())
         self.peak_lag = max((x for x in (self.peak_lag, verdict.lag) if x is not None), default=None)
         self.peak_lag_bytes = max((x for x in (self.peak_lag_bytes, verdict.lag_bytes) if x is not None), default=None)
         return verdict
@@ -189,18 +218,21 @@ class Pacer:
         now = self._clock()
         return self._controller.rest(now) > 0 and self._controller.patience_left(now) > 0
 
-    def _lag(self) -> tuple[Reading, ...]:
+    def _readings(self) -> tuple[Reading, ...]:
         try:
-            snapshot = self._reader.read()
+            snapshot = self._reader.read(self.limits)
         except PgvmigError as error:
             # The next connection may be to another server, after a failover: its LSNs do not compare with ours.
-            self._ring.clear()
+            self._history.clear()
+            self._wal.clear()
             return lag.unreadable(error.found, error.next_step)
-        if snapshot.lsn is None:
-            self._ring.clear()
-        else:
-            self._ring.add(snapshot.began, snapshot.lsn)
-        return lag.judge(snapshot, self._ring, self.limits, self._clock())
+        self._history.add(snapshot.began, snapshot.lsn, snapshot.xid)
+        if snapshot.lsn is not None:
+            self._wal.append((snapshot.began, snapshot.lsn))
+        self._controller.limits = in_force(self._limits, snapshot, self._subject)
+        return judge(
+            snapshot, self._history, self.limits, self._clock(), subject=self._subject, signals=self._signals
+        )
 
 
 class Unpaced:
@@ -212,6 +244,7 @@ class Unpaced:
         self.peak_lag: timedelta | None = None
         self.peak_lag_bytes: int | None = None
         self.verdict: Verdict | None = None
+        self.wal_rate: int | None = None
         self.pace = Pace(State.RUNNING, time.monotonic(), reason="unpaced")
         self.speed = 1.0
 

@@ -180,8 +180,8 @@ UPDATE pgvmig.follower SET until = greatest(until, clock_timestamp() + %(window)
 WHERE version_id = ANY (%(version_ids)s)
 
 -- name: begin_run
-INSERT INTO pgvmig.backfill_run (run_id, version_id, host, pid)
-VALUES (%(run_id)s, %(version_id)s, %(host)s, %(pid)s)
+INSERT INTO pgvmig.backfill_run (run_id, version_id, host, pid, limits)
+VALUES (%(run_id)s, %(version_id)s, %(host)s, %(pid)s, %(limits)s)
 ON CONFLICT DO NOTHING
 
 -- name: count_batch
@@ -193,12 +193,6 @@ WHERE run_id = %(run_id)s AND version_id = %(version_id)s
 
 -- name: count_outrun
 UPDATE pgvmig.backfill_run SET rows_outrun = rows_outrun + %(outrun)s
-WHERE run_id = %(run_id)s AND version_id = %(version_id)s
-
--- name: count_wait
-UPDATE pgvmig.backfill_run
-SET seen_at = clock_timestamp(), waiting = %(waiting)s, waited = waited + %(waited)s,
-    peak_lag = greatest(peak_lag, %(lag)s), peak_lag_bytes = greatest(peak_lag_bytes, %(lag_bytes)s)
 WHERE run_id = %(run_id)s AND version_id = %(version_id)s
 
 -- name: seen

@@ -195,6 +195,8 @@ CREATE TABLE pgvmig.backfill_run (
     waiting        text,
     waited         interval NOT NULL DEFAULT '0',
     batch_size     integer,
+    speed          real,
+    limits         jsonb NOT NULL DEFAULT '{}',
     peak_lag       interval,
     peak_lag_bytes bigint,
     PRIMARY KEY (run_id, version_id)
@@ -203,6 +205,10 @@ CREATE TABLE pgvmig.backfill_run (
 COMMENT ON COLUMN pgvmig.backfill_run.rows_outrun IS 'embedded, but the text had changed or the row was locked by then';
 
 COMMENT ON COLUMN pgvmig.backfill_run.waiting IS 'what the worker waits for, NULL when it works';
+
+COMMENT ON COLUMN pgvmig.backfill_run.speed IS 'the share of full speed: less for a while after a stop, and while a signal asks for it';
+
+COMMENT ON COLUMN pgvmig.backfill_run.limits IS 'the limits that it was started with, where they are not the defaults';
 
 -- What an operator changed while the worker runs; it wins over configuration and command line. Read with every look at
 -- the signals.
@@ -250,7 +256,7 @@ COMMENT ON COLUMN pgvmig.pacing_log.state IS
 
 CREATE INDEX pacing_log_run ON pgvmig.pacing_log (run_id, version_id, entry);
 
--- Throughput and lag over time, a row every few seconds of a run. The newest of each version are kept.
+-- Throughput and lag over time, a row every few seconds of a run. Of each version so many are kept, old ones thinned out.
 CREATE TABLE pgvmig.backfill_sample (
     version_id   integer NOT NULL,
     run_id       uuid NOT NULL,
@@ -261,7 +267,7 @@ CREATE TABLE pgvmig.backfill_sample (
     lag          interval,
     lag_bytes    bigint,
     wal_rate     bigint,
-    PRIMARY KEY (version_id, run_id, at),
+    PRIMARY KEY (version_id, at, run_id),
     FOREIGN KEY (run_id, version_id) REFERENCES pgvmig.backfill_run ON DELETE CASCADE
 );
 

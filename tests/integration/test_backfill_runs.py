@@ -13,10 +13,9 @@ from pgvmig.backfill.options import Options
 from pgvmig.catalog import standbys
 from pgvmig.demo.faults import Fault
 from pgvmig.errors import ConflictError, DatabaseError, NotFoundError, ProviderUnavailableError, SignalError
+from pgvmig.pacing.limits import Limits
 
-
-def impatient(opening):
-    return lambda dsn, limits, **options: opening(dsn, limits.changed(patience=timedelta(seconds=1)), **options)
+IMPATIENT = Limits(patience=timedelta(seconds=1))
 
 
 class TestVersions:
@@ -150,13 +149,12 @@ class TestEnd:
         finally:
             site.execute(f"{role} RESET default_transaction_read_only")
 
-    def test_without_writing_while_standbys_are_unknown(self, site, monkeypatch):
-        monkeypatch.setattr(worker.Pacer, "open", impatient(worker.Pacer.open))
+    def test_without_writing_while_standbys_are_unknown(self, site):
         site.documents(10)
         site.version()
         standbys.add(site.connection, "gone")
         with pytest.raises(SignalError):
-            site.run()
+            site.run(limits=IMPATIENT)
         assert site.value("SELECT count(embedding_v2) FROM documents") == 0
         assert site.execute("SELECT rows_written, waited > interval '0' FROM pgvmig.backfill_run").fetchone() == (
             0,
