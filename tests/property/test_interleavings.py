@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 
-import hypothesis
 import psycopg
 import pytest
 import vectors

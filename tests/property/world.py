@@ -266,7 +266,7 @@ def work(connection: psycopg.Connection[Any], run_id: UUID, batch_size: int) -> 
             if (batch := lane.next_batch()) is not None:
                 asked.append((lane, batch))
         # A few requests are on their way; the answers come in the order in which they were asked for.
-        while len(asked) > 3 or (asked and len(asked) == before):  # noqa: PLR2004
+        while len(asked) > 3 or (asked and len(asked) == before):
             before -= 1
             _answer(*asked.popleft())
         for lane in lanes:
@@ -293,7 +293,7 @@ def _answer(lane: Lane, batch: Batch) -> None:
 
 def _right(version: Version, body: str | None, vector: Any) -> bool:
     wanted = VECTORS[version.version].get(body)
-    return wanted is not None and bool((abs(vector.to_numpy() - wanted) < 1e-6).all())  # noqa: PLR2004
+    return wanted is not None and bool((abs(vector.to_numpy() - wanted) < 1e-6).all())
 
 
 def _query(text: str, version: Version) -> sql.Composed:
