@@ -230,9 +230,7 @@ class Pacer:
         if snapshot.lsn is not None:
             self._wal.append((snapshot.began, snapshot.lsn))
         self._controller.limits = in_force(self._limits, snapshot, self._subject)
-        return judge(
-            snapshot, self._history, self.limits, self._clock(), subject=self._subject, signals=self._signals
-        )
+        return judge(snapshot, self._history, self.limits, self._clock(), subject=self._subject, signals=self._signals)
 
 
 class Unpaced:

@@ -57,6 +57,26 @@ class Reading:
         return _GRAVITY.index(self.state)
 
 
+def ok(signal: str, reason: str, **more: Any) -> Reading:
+    """Return a reading that lets the worker write; `more` are Reading's other fields."""
+    return Reading(signal=signal, state=SignalState.OK, reason=reason, **more)
+
+
+def stop(signal: str, reason: str, next_step: str | None = None, **more: Any) -> Reading:
+    """Return a reading that is known to be bad."""
+    return Reading(signal=signal, state=SignalState.STOP, reason=reason, next_step=next_step, **more)
+
+
+def unknown(signal: str, reason: str, next_step: str | None = None, **more: Any) -> Reading:
+    """Return a reading that is not known, which stops as well."""
+    return Reading(signal=signal, state=SignalState.UNKNOWN, reason=reason, next_step=next_step, **more)
+
+
+def not_applicable(signal: str, proof: str) -> Reading:
+    """Return a reading that cannot be bad, with the proof."""
+    return Reading(signal=signal, state=SignalState.NOT_APPLICABLE, reason=proof)
+
+
 def share(measured: Any, limit: Any) -> float:
     """Return what was measured as a multiple of its limit; both are numbers, or both are time spans."""
     if not limit:
@@ -113,7 +133,7 @@ class Verdict:
     @property
     def reason(self) -> str:
         """The reasons of the gravest readings."""
-        return "; ".join(reading.reason for reading in self.deciding)
+        return "; ".join(dict.fromkeys(reading.reason for reading in self.deciding))
 
     @property
     def next_step(self) -> str | None:

@@ -10,7 +10,8 @@ WITH sender AS (
     LEFT JOIN pg_replication_slots l ON l.active_pid = r.pid AND l.slot_type = 'logical'
     WHERE r.state IS DISTINCT FROM 'backup'
 ), here AS MATERIALIZED (
-    SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_lsn() END AS lsn
+    SELECT CASE WHEN NOT pg_is_in_recovery() AND to_regprocedure('aurora_replica_status()') IS NULL THEN pg_current_wal_lsn()
+           END AS lsn
 )
 SELECT coalesce(s.name, r.application_name) AS name, s.name IS NOT NULL AS declared, s.dsn, s.added_at, s.added_by,
        r.pid, r.state, r.replay_lag,

@@ -6,10 +6,13 @@ import pytest
 
 from pgvmig.catalog.standbys import Standby
 from pgvmig.errors import DatabaseError, SignalError
-from pgvmig.pacing.lag import Position, Ring, Snapshot, judge
+from pgvmig.pacing import lag
+from pgvmig.pacing.lag import judge
 from pgvmig.pacing.limits import Limits
 from pgvmig.pacing.pacer import Pacer
+from pgvmig.pacing.ring import Ring
 from pgvmig.pacing.signals import Reading, SignalState, Verdict
+from pgvmig.pacing.snapshot import Position, Snapshot
 
 OK, STOP, UNKNOWN, NOT_APPLICABLE = (
     SignalState.OK,
@@ -383,7 +386,7 @@ class Recording:
         self.slept.append(duration)
         self.now += duration
 
-    def read(self):
+    def read(self, limits):
         replayed = self._replayed(self.now)
         if isinstance(replayed, Exception):
             raise replayed
@@ -396,7 +399,7 @@ class Recording:
         self.closed = True
 
     def pacer(self, **changed):
-        return Pacer(self, LIMITS.changed(**changed), clock=self.clock, sleep=self.sleep)
+        return Pacer(self, LIMITS.changed(**changed), signals=(lag.SIGNAL,), clock=self.clock, sleep=self.sleep)
 
 
 def never():
