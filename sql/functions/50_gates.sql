@@ -40,7 +40,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     lacking text[] := ARRAY(
-        SELECT pgvmig.trigger_name(v, what) FROM unnest(ARRAY['insert', 'update', 'move', 'delete', 'truncate']) AS what
+        SELECT pgvmig.trigger_name(v, what) FROM unnest(ARRAY['insert', 'update', 'delete', 'truncate']) AS what
         EXCEPT
         SELECT t.tgname FROM pg_trigger t WHERE t.tgrelid = v.relation AND t.tgenabled = 'A' ORDER BY 1);
 BEGIN
