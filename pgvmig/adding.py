@@ -12,9 +12,9 @@ from typing import Any
 
 from psycopg import sql
 
+from pgvmig import hazards, views
 from pgvmig import home as homes
 from pgvmig import sql as files
-from pgvmig import views
 from pgvmig.address import Address, Table
 from pgvmig.contract import Contract, render_diff
 from pgvmig.errors import ConflictError, ContractError, NotFoundError, UsageError
@@ -49,11 +49,15 @@ def add(
     layout: str = "column",
     columns: Sequence[str] | None = None,
     key: Sequence[str] | None = None,
+    prepared: bool = False,
 ) -> bool:
     """Add a version: room for vectors and provenance, view, capture. Returns whether anything changed.
 
-    Layout `column` puts them beside the row, `table` into a table of the version's own. `columns` are the table's columns that the views show, `key` identifies a row; online both may be left out.
-    Raises ContractError, ConflictError, NotFoundError, InputExpressionError, LockNotAvailableError.
+    Layout `column` puts them beside the row, `table` into a table of the version's own. `columns` are the table's
+    columns that the views show, `key` identifies a row; online both may be left out.
+    `prepared` is the word that subscribers of a published table have what is added.
+    Raises ContractError, ConflictError, NotFoundError, InputExpressionError, LockNotAvailableError,
+    PublishedTableError.
     """
     agreed = Contract.of(contract)
     if layout not in LAYOUTS:
@@ -65,6 +69,7 @@ def add(
     beside = homes.beside(where.table, vector_column(where.slot, where.version))
     home = beside if layout == "column" else homes.apart(where, facts.key)
     run.note(f"pgvmig: add {where.label} ({agreed.model}, {agreed.dimensions} dimensions, {agreed.metric})")
+    hazards.require_prepared_subscribers(run, where, layout, prepared=prepared)
     _lock(run, where.table, home)
     for statement in ddl.make_home(where.table, home, agreed, facts.vector_schema):
         run.run(statement)
@@ -81,6 +86,7 @@ def adopt(
     writer: str = "application",
     columns: Sequence[str] | None = None,
     key: Sequence[str] | None = None,
+    prepared: bool = False,
 ) -> bool:
     """Take the vectors that a column already holds as a version, active from now on; no row is rewritten.
 
@@ -102,6 +108,7 @@ def adopt(
         _check_adopted_column(run, where, column, agreed)
     facts = _facts(run, where, columns, key, adopting=column)
     run.note(f"pgvmig: adopt {where.label} in column {column} ({agreed.model}, {agreed.dimensions} dimensions)")
+    hazards.require_prepared_subscribers(run, where, "column", prepared=prepared)
     home = homes.beside(where.table, column)
     _lock(run, where.table, home)
     run.run(ddl.add_provenance_columns(home))
@@ -127,11 +134,6 @@ def refresh_views(run: Runner, table: str, schema: str | None = None, slot: str 
     """Show columns that the application added to its table, at the end of every view of the slot."""
     where = resolved(run, Address(table=Table(schema, table), version="v1", slot=slot))
     run.run(files.query("adding", "refresh_views", relation=where.table.relation, slot=sql.Literal(slot)))
-
-
-def foreign_triggers(run: Runner, table: Table) -> list[str]:
-    """Return the names of the user's own triggers that a vector's UPDATE fires."""
-    return [row["name"] for row in run.run(files.query("adding", "foreign_triggers", relation=table.relation))]
 
 
 def _locate(run: Runner, where: Address, contract: Contract) -> tuple[Address, Row | None]:
@@ -176,7 +178,7 @@ def _facts(
     if run.offline:
         return _literal_facts(where, columns, key, adopting)
     row = _table(run, where.table)
-    _check_table(row, where)
+    check_table(row, where)
     slot = run.run(files.query("adding", "slot_facts", relation=where.table.relation, slot=sql.Literal(where.slot)))
     if slot:
         shown = [Column(*pair) for pair in zip(slot[0]["view_columns"], slot[0]["present"], strict=True)]
@@ -223,7 +225,8 @@ def _as_they_are(names: Sequence[str]) -> list[Column]:
     return [Column(name, name) for name in names]
 
 
-def _check_table(row: Row, where: Address) -> None:
+def check_table(row: Row, where: Address) -> None:
+    """Raise ConflictError or NotFoundError for what is no plain table, and warn of an old pgvector."""
     name = where.table.name
     if row["relkind"] not in ("r", "p"):
         raise NotFoundError(f"{name} is not a table", next_step="name the table that the view or sequence belongs to")

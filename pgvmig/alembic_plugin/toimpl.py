@@ -9,7 +9,7 @@ from typing import Any
 
 from alembic.operations import MigrateOperation, Operations
 
-from pgvmig import adding, indexing, switch
+from pgvmig import adding, hazards, indexing, switch
 from pgvmig.address import Address, address
 from pgvmig.alembic_plugin import ops
 from pgvmig.alembic_plugin.migration_runner import MigrationRunner, as_command_error, begin, require_own_transaction
@@ -54,7 +54,13 @@ def add(operations: Operations, operation: ops.AddEmbeddingOp) -> None:
     run = begin(operations)
     where = _address(operation)
     added = adding.add(
-        run, where, operation.contract, layout=operation.layout, columns=operation.columns, key=operation.key
+        run,
+        where,
+        operation.contract,
+        layout=operation.layout,
+        columns=operation.columns,
+        key=operation.key,
+        prepared=_told(run, "pgvmig_published", where),
     )
     if added and not run.offline and operation.layout == "column":
         _name_triggers(run, where)
@@ -71,14 +77,17 @@ def drop(operations: Operations, operation: ops.DropEmbeddingOp) -> None:
 @implementation_for(ops.AdoptEmbeddingOp)
 def adopt(operations: Operations, operation: ops.AdoptEmbeddingOp) -> None:
     """Adopt a column's vectors."""
+    run = begin(operations)
+    where = _address(operation)
     adding.adopt(
-        begin(operations),
-        _address(operation),
+        run,
+        where,
         operation.column,
         operation.contract,
         writer=operation.writer,
         columns=operation.columns,
         key=operation.key,
+        prepared=_told(run, "pgvmig_published", where),
     )
 
 
@@ -142,12 +151,14 @@ def _told(run: MigrationRunner, key: str, where: Address) -> bool:
 
 
 def _name_triggers(run: MigrationRunner, where: Address) -> None:
-    names = adding.foreign_triggers(run, where.table)
-    if names:
+    found = hazards.triggers(run, where.table)
+    if found:
         log.warning(
-            "%s: the backfill's updates fire your triggers %s; see that they bear one update of every row",
+            "%s: every batch of the backfill fires your triggers %s; see that they bear one update of every row, or "
+            'use layout="table", which updates none. Next: pgvmig plan %s',
             where.label,
-            ", ".join(names),
+            ", ".join(map(str, found)),
+            where.label,
         )
 
 

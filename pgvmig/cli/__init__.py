@@ -15,8 +15,12 @@ from pgvmig import __version__
 # command -> what it is for; the module of the same name holds the command
 COMMANDS = {
     "init": "Install or upgrade the control schema",
+    "plan": "Which layout to choose for a version, and what its backfill costs",
     "status": "Versions, their coverage, the workers and what to do next",
     "backfill": "Embed what is missing or stale",
+    "pause": "Let workers write nothing, at once",
+    "resume": "Take a pause back",
+    "throttle": "Change pacing limits while workers run, or show them",
     "failed": "Rows that the provider refused: list, retry, accept",
     "standby": "Declare the standbys whose lag the worker respects",
     "cutover": "Make a version the active one",
@@ -63,8 +67,8 @@ def cli() -> None:
     and the way back is `alembic downgrade -1`, or `pgvmig rollback documents`.
 
     \b
-    Exit codes: 0 done, 1 error, 2 usage, 3 work left (time limit, signal), 4 blocked (a gate or a
-    pacing signal says no). The database comes from --dsn, else PGVMIG_DSN, else DATABASE_URL.
+    Exit codes: 0 done, 1 error, 2 usage, 3 work left (time limit, signal, pause), 4 blocked (a gate
+    or a pacing signal says no). The database comes from --dsn, else PGVMIG_DSN, else DATABASE_URL.
     """
 
 

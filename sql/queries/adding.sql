@@ -126,11 +126,3 @@ SELECT pgvmig.release_version({relation}, {version}, slot => {slot})
 
 -- name: refresh_views
 SELECT pgvmig.refresh_views({relation}, slot => {slot})
-
--- name: foreign_triggers
--- The user's own triggers that the worker's updates will fire.
-SELECT t.tgname AS name, p.proname AS function
-FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace
-WHERE t.tgrelid = {relation}::regclass AND NOT t.tgisinternal AND n.nspname <> 'pgvmig'
-  AND t.tgenabled <> 'D' AND t.tgtype & 16 <> 0 AND t.tgattr = ''
-ORDER BY t.tgname

@@ -1,0 +1,73 @@
+"""What a plan is about: a version that is there, with its contract, or one that is only thought of."""
+
+from __future__ import annotations
+
+from pgvmig import adding
+from pgvmig import sql as files
+from pgvmig.address import Address, Table
+from pgvmig.contract import MAX_INDEXED, Contract
+from pgvmig.errors import NotFoundError, UsageError
+from pgvmig.names import Target, check_version
+from pgvmig.planning import plan as planning
+from pgvmig.planning.plan import Plan, Space
+from pgvmig.runner import Row, Runner, decoded
+
+_OWN = ("vector_column", "version_id_column", "source_hash_column", "embedded_at_column")
+
+
+def plan(
+    run: Runner,
+    target: str,
+    version: str,
+    *,
+    dimensions: int | None = None,
+    vector_type: str | None = None,
+    exact: bool = False,
+    rate: float | None = None,
+) -> Plan:
+    """Return the plan of a version, which need not be there yet: then `dimensions` says how long its vectors will be.
+
+    Raises UsageError, NotFoundError, ContractError, and ConflictError for tables that pgvmig refuses.
+    """
+    where = _find(run, target, check_version(version))
+    table = run.run(files.query("adding", "table_facts", relation=where.table.relation))[0]
+    adding.check_table(table, where)
+    facts = run.run(files.query("adding", "version_facts", **where.literals()))
+    there = facts[0] if facts and facts[0]["state"] != "retired" else None
+    space = _space(where, there, dimensions, vector_type)
+    beside = there is not None and there["layout"] == "column"
+    own = [there[name] for name in _OWN] if there and beside else ()
+    return planning.make(run, where, space, key=table["key"] or [], own=own, exact=exact, rate=rate)
+
+
+def _find(run: Runner, target: str, version: str) -> Address:
+    """Return the first reading of the target whose table is there."""
+    for schema, name, slot in Target.parse(target).readings():
+        table = Table(schema, name)
+        rows = run.run(files.query("adding", "table_facts", relation=table.relation))
+        if rows:
+            return Address(table=Table(rows[0]["table_schema"], name), version=version, slot=slot)
+    raise NotFoundError(f"there is no table {target}", next_step="write [schema.]table[.slot], such as documents")
+
+
+def _space(where: Address, there: Row | None, dimensions: int | None, vector_type: str | None) -> Space:
+    if there is not None:
+        contract = Contract.of(decoded(there["definition"]))
+        if (dimensions or contract.dimensions, vector_type or contract.vector_type) != (
+            contract.dimensions,
+            contract.vector_type,
+        ):
+            raise UsageError(
+                f"{where.label} is {contract.vector_type}({contract.dimensions}) already",
+                next_step="leave --dimensions and --vector-type out, or plan the next version",
+            )
+        return Space(dimensions=contract.dimensions, vector_type=contract.vector_type)
+    if dimensions is None:
+        raise UsageError(
+            f"{where.label} is not there yet, and nothing says how long its vectors will be",
+            next_step=f"pgvmig plan {where.label} --dimensions 1536",
+        )
+    chosen = vector_type or ("vector" if dimensions <= MAX_INDEXED["vector"] else "halfvec")
+    # the contract's own checks: what no index takes is refused here as well
+    Contract.of({"model": "-", "model_version": "-", "dimensions": dimensions, "vector_type": chosen, "input": "-"})
+    return Space(dimensions=dimensions, vector_type=chosen)

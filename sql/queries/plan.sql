@@ -1,0 +1,77 @@
+-- What `pgvmig plan` asks: the table's shape, a sample of its pages, and who else would notice a backfill.
+
+-- name: table_facts
+SELECT n.nspname AS table_schema, c.relname AS table_name, c.relkind::text AS relkind, c.relpersistence::text AS relpersistence,
+       EXISTS (SELECT FROM pg_inherits i WHERE c.oid IN (i.inhparent, i.inhrelid)) AS inherits,
+       c.reltuples::bigint AS estimated_rows,
+       pg_relation_size(c.oid) / current_setting('block_size')::bigint AS pages,
+       pg_relation_size(c.oid) AS heap_bytes,
+       coalesce(pg_total_relation_size(nullif(c.reltoastrelid, 0)), 0) AS toast_bytes,
+       current_setting('block_size')::integer AS block_size,
+       c.relrowsecurity AS row_security, c.relreplident = 'f' AS identity_full,
+       coalesce((SELECT o.option_value::integer FROM pg_options_to_table(c.reloptions) o
+                 WHERE o.option_name = 'fillfactor'), 100) AS fillfactor,
+       coalesce((SELECT o.option_value::integer FROM pg_options_to_table(c.reloptions) o
+                 WHERE o.option_name = 'toast_tuple_target'), 2032) AS toast_tuple_target,
+       coalesce((SELECT o.option_value FROM pg_options_to_table(c.reloptions) o
+                 WHERE o.option_name = 'autovacuum_enabled'), 'true')::boolean
+           AND current_setting('autovacuum')::boolean AS autovacuum,
+       age(c.relfrozenxid) AS frozen_age, current_setting('autovacuum_freeze_max_age')::bigint AS freeze_max_age,
+       pg_size_bytes(current_setting('maintenance_work_mem')) AS maintenance_work_mem,
+       (SELECT max(extract(epoch FROM clock_timestamp() - a.xact_start)) FROM pg_stat_activity a
+        WHERE a.backend_xmin IS NOT NULL AND a.pid <> pg_backend_pid() AND a.datname = current_database()) AS oldest_snapshot
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = to_regclass({relation})
+
+-- name: columns
+-- The columns as they lie in a row; dropped ones take no room in new versions.
+SELECT a.attname AS name, a.attlen AS length, a.attstorage::text AS storage,
+       CASE a.attalign WHEN 'c' THEN 1 WHEN 's' THEN 2 WHEN 'i' THEN 4 ELSE 8 END AS align
+FROM pg_attribute a
+WHERE a.attrelid = {relation}::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+
+-- name: indexes
+-- Every index that an update which is not HOT writes to, and whether one of the given columns is in it.
+SELECT c.relname AS name, m.amname AS method, pg_relation_size(c.oid) AS bytes,
+       coalesce((SELECT max(a.atttypmod) FROM pg_attribute a
+                 WHERE a.attrelid = c.oid AND m.amname IN ('hnsw', 'ivfflat')), -1) AS dimensions,
+       EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::smallint[])
+               AND a.attname = ANY ({columns}::text[])) AS on_vector
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam
+WHERE i.indrelid = {relation}::regclass AND i.indisready
+ORDER BY pg_relation_size(c.oid) DESC, c.relname
+
+-- name: count
+SELECT count(*) AS total, count(*) FILTER (WHERE {waits}) AS waiting FROM {table} AS d
+
+-- name: sample
+-- The rows of some of the table's pages: where they lie, and for each column its stored bytes, whether they lie in the
+-- TOAST table and whether they are compressed. Nothing is decompressed or read from the TOAST table for it.
+SELECT (d.ctid::text::point)[0]::bigint AS page, {waits} AS waits,
+       ARRAY[{sizes}]::integer[] AS sizes, ARRAY[{external}]::boolean[] AS external,
+       ARRAY[{compressed}]::boolean[] AS compressed
+FROM {table} AS d TABLESAMPLE SYSTEM ({percent}) REPEATABLE ({seed})
+
+-- name: make_trial
+-- A place that goes with the transaction, where PostgreSQL itself shows what compressing makes of some values.
+CREATE TEMP TABLE pgvmig_trial ON COMMIT DROP AS
+SELECT {columns}, NULL::integer[] AS {before}, NULL::bytea AS {filler} FROM {table} AS d LIMIT 0
+
+-- name: fill_rows
+-- Too long to leave the row any room, and not to be moved: so the values beside it are compressed.
+ALTER TABLE pg_temp.pgvmig_trial ALTER COLUMN {filler} SET STORAGE PLAIN
+
+-- name: try_compressing
+INSERT INTO pg_temp.pgvmig_trial
+SELECT {values}, ARRAY[{sizes}]::integer[], decode(repeat('00', 2100), 'hex')
+FROM {table} AS d TABLESAMPLE SYSTEM ({percent}) REPEATABLE ({seed})
+LIMIT 200
+
+-- name: not_compressed
+-- A value that lies in its row as it is, long enough to be worth compressing.
+CASE WHEN pg_column_compression(d.{column}) IS NULL AND pg_column_size(d.{column}) BETWEEN 64 AND 2032 THEN d.{column} END
+
+-- name: trial_sizes
+-- A column's values there, and how long they were before.
+SELECT sum(pg_column_size(d.{column})) AS after, sum(d.{before}[{number}]) FILTER (WHERE d.{column} IS NOT NULL) AS before
+FROM pg_temp.pgvmig_trial AS d
