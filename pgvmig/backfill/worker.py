@@ -10,6 +10,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 import psycopg
+from psycopg import errors as pg
 
 from pgvmig import sql as files
 from pgvmig.backfill import claims, faults
@@ -20,6 +21,7 @@ from pgvmig.backfill.lane import Lane
 from pgvmig.backfill.options import Options, Result, Why
 from pgvmig.backfill.requests import Requests
 from pgvmig.backfill.runs import RunLog
+from pgvmig.backfill.supervision import Connected, supervised
 from pgvmig.catalog import schema, versions
 from pgvmig.catalog.connection import connect, translated
 from pgvmig.catalog.versions import Version
@@ -40,12 +42,17 @@ def run(options: Options) -> Result:
 
     However it ends, no row is half written, and what was claimed and not done is free for the next worker.
     """
+    return supervised(options, _attempt)
+
+
+def _attempt(options: Options, connected: Connected) -> Result:
     ending = _Ending(options)
     with translated(), ExitStack() as stack:
         conn = stack.enter_context(connect(options.dsn, application_name="pgvmig backfill"))
         schema.require(ConnectionRunner(conn))
         _require_primary(conn)
         log = RunLog(uuid4())
+        connected(conn, log.run_id)
         lease = timedelta(seconds=options.lease)
         companion = stack.enter_context(Companion(options.dsn, log.run_id, lease, follow=options.follow))
         pids = frozenset({conn.info.backend_pid, companion.pid})
@@ -270,9 +277,14 @@ def _require_workable(version: Version) -> None:
 def _require_primary(conn: psycopg.Connection[Any]) -> None:
     in_recovery, read_only = conn.execute(files.query("backfill", "server_state")).fetchone() or (True, True)
     if in_recovery:
-        raise DatabaseError("this server is a standby, which cannot be written to", next_step="give --dsn the primary")
+        raise DatabaseError(
+            "this server is a standby, which cannot be written to",
+            next_step="give --dsn the primary",
+            sqlstate=pg.ReadOnlySqlTransaction.sqlstate,
+        )
     if read_only:
         raise DatabaseError(
             "transactions are read-only here (default_transaction_read_only)",
             next_step="give --dsn the primary, or ALTER ROLE ... SET default_transaction_read_only = off",
+            sqlstate=pg.ReadOnlySqlTransaction.sqlstate,
         )

@@ -50,6 +50,7 @@ def connect(dsn: str, *, application_name: str = "pgvmig", **options: Any) -> ps
         raise errors.DatabaseError(
             f"no connection to PostgreSQL: {_first_line(error)}",
             next_step="check --dsn, PGVMIG_DSN or DATABASE_URL, and that the server runs (pg_isready)",
+            sqlstate=error.sqlstate or pg.SqlclientUnableToEstablishSqlconnection.sqlstate,
         ) from error
 
 
@@ -65,6 +66,8 @@ def translated() -> Iterator[None]:
 def translate(error: BaseException) -> errors.PgvmigError:
     """Return the PgvmigError for a driver's error: psycopg's, or any other that carries a SQLSTATE and diagnostics."""
     state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    if state is None and isinstance(error, psycopg.OperationalError):
+        state = pg.ConnectionFailure.sqlstate  # libpq's own: the server did not live to say so
     message, hint, detail = _said(error)
     if state in _OURS:
         return _OURS[state](message, next_step=hint, **_hazard_or_data(detail), sqlstate=state)
