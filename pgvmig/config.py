@@ -1,4 +1,4 @@
-"""Settings: which database, and how to reach an embedding provider. Knows nothing of what is done with them.
+"""Settings: which database, how to reach a provider, what is configured of pacing. Knows nothing of what it is for.
 
 Keys live in the environment only. Here they are wrapped so that no repr, message or log shows one.
 """
@@ -19,6 +19,7 @@ from pgvmig.errors import ConfigError
 
 CONFIG_FILE = "pgvmig.toml"
 OPENAI_URL = "https://api.openai.com/v1"
+_PACING = "PGVMIG_PACING_"
 
 _POSTGRES = re.compile(r"postgres(?:ql)?(?:\+\w+)?://", re.IGNORECASE)
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
@@ -154,6 +155,24 @@ def provider(name: str, path: Path | None = None, environ: Mapping[str, str] = o
     return ProviderSettings(name=name, api_key=key, **(given | {"base_url": base_url}))
 
 
+def pacing(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> dict[str, tuple[str, Any]]:
+    """Return the limits that are configured: by name, where each comes from and its value as written there.
+
+    They stand in `[pacing]` of pgvmig.toml, found as for `provider`, and in PGVMIG_PACING_<NAME>, which wins. What the
+    names and values mean is not known here. Raises ConfigError.
+    """
+    file, content = _content(path, environ)
+    section = content.get("pacing", {})
+    if not isinstance(section, dict):
+        raise ConfigError(f"{file}: pacing is no table", next_step="write [pacing] and its limits below")
+    found: dict[str, tuple[str, Any]] = {name: (f"{file}: {name}", value) for name, value in section.items()}
+    for variable, text in environ.items():
+        # A provider may be called "pacing".
+        if variable.startswith(_PACING) and not variable.endswith(("_BASE_URL", "_API_KEY")) and text.strip():
+            found[variable.removeprefix(_PACING).lower()] = variable, text.strip()
+    return found
+
+
 def variable_prefix(name: str) -> str:
     """Return how the environment variables of a provider begin: `PGVMIG_MY_MODEL` for `my-model`."""
     return "PGVMIG_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
@@ -212,18 +231,24 @@ def _key(name: str, variable: str | None, base_url: str, environ: Mapping[str, s
 
 def _sections(path: Path | None, environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Return the checked tables `[providers.NAME]` by name."""
-    named = path or (Path(environ["PGVMIG_CONFIG"]) if environ.get("PGVMIG_CONFIG") else None)
-    file = named or Path(CONFIG_FILE)
-    if named is None and not file.exists():
-        return {}
-    content = _read(file)
-    _refuse_unknown(str(file), content, ("providers",))
+    file, content = _content(path, environ)
     sections = content.get("providers", {})
     if not isinstance(sections, dict):
         raise ConfigError(f"{file}: providers is no table", next_step="write [providers.NAME]")
     for name, section in sections.items():
         _check_section(f"{file}: [providers.{_toml_key(name)}]", name, section)
     return sections
+
+
+def _content(path: Path | None, environ: Mapping[str, str]) -> tuple[Path, dict[str, Any]]:
+    """Return the file and what is in it, nothing when none is named and none is there."""
+    named = path or (Path(environ["PGVMIG_CONFIG"]) if environ.get("PGVMIG_CONFIG") else None)
+    file = named or Path(CONFIG_FILE)
+    if named is None and not file.exists():
+        return file, {}
+    content = _read(file)
+    _refuse_unknown(str(file), content, ("providers", "pacing"))
+    return file, content
 
 
 def _read(file: Path) -> dict[str, Any]:

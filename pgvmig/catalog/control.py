@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
-from psycopg.rows import class_row
+from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 
 from pgvmig import sql
@@ -114,6 +114,12 @@ def throttle_of(conn: psycopg.Connection[Any], what: Scope) -> Throttle | None:
         if (found.relation, found.slot) == (what.relation, what.slot):
             return found
     return None
+
+
+def workers(conn: psycopg.Connection[Any], what: Scope) -> list[dict[str, Any]]:
+    """Return who works on a table's slot now, with the limits that they were started with."""
+    with translated(), conn.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(sql.query("control", "workers"), _of(what)).fetchall()
 
 
 def _of(what: Scope, **more: Any) -> dict[str, Any]:

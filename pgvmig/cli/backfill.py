@@ -5,34 +5,35 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
 import click
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from pgvmig import config
-from pgvmig.cli import output
-from pgvmig.pacing.limits import DEFAULTS
+from pgvmig.cli import limits, output
+from pgvmig.cli.progress import progress
+from pgvmig.pacing.pacer import DEFAULT_CEILING
 
-_WORK_LEFT = {"time", "signal", "locked"}
+_WORK_LEFT = {"time", "signal", "locked", "paused"}
 
 
 @click.command("backfill")
 @click.argument("target", required=False)
 @click.argument("version", required=False)
 @click.option("--max-time", type=output.DURATION, help="End after this long, such as 290s; the next run goes on.")
-@click.option("--batch-size", type=click.IntRange(1, 10_000), default=64, show_default=True, help="Rows a transaction.")
-@click.option("--follow", is_flag=True, help="Stay, and embed new and changed rows within a second.")
 @click.option(
-    "--max-lag",
-    type=output.DURATION,
-    default="1.5s",
+    "--max-batch-size",
+    "--batch-size",
+    "batch_size",
+    type=click.IntRange(1, 10_000),
+    default=DEFAULT_CEILING,
     show_default=True,
-    help="Write nothing while a declared standby is further behind than this.",
+    help="Rows in a transaction, at most; how many there are follows --target-time.",
 )
+@click.option("--follow", is_flag=True, help="Stay, and embed new and changed rows within a second.")
 @click.option(
     "--lease",
     type=output.DURATION,
@@ -40,6 +41,7 @@ _WORK_LEFT = {"time", "signal", "locked"}
     show_default=True,
     help="How long a killed worker's rows stay reserved for it.",
 )
+@limits.options()
 @output.options
 def command(
     target: str | None,
@@ -47,10 +49,10 @@ def command(
     max_time: timedelta | None,
     batch_size: int,
     follow: bool,
-    max_lag: timedelta,
     lease: timedelta,
     dsn: str | None,
     as_json: bool,
+    **values: Any,
 ) -> int:
     """Embed rows that have no vector of their present text: history and stale rows alike.
 
@@ -60,8 +62,12 @@ def command(
     In its table, `outrun` counts rows whose text changed, or that somebody locked, while they were being embedded: they
     stay queued and are done again.
 
-    Exit codes: 0 nothing left, 3 work left (--max-time, SIGTERM, rows locked by others), 4 a standby is behind, or
-    its lag cannot be known.
+    It paces itself: transactions take about --target-time, and nothing is written while a signal (replication lag,
+    slots, archiving, ...; see docs/pacing.md) is beyond its limit or cannot be read. A limit comes from `pgvmig
+    throttle`, else from here, else from PGVMIG_PACING_<NAME>, else from [pacing] in pgvmig.toml.
+
+    Exit codes: 0 nothing left, 3 work left (--max-time, SIGTERM, rows locked by others, an operator's pause), 4 a
+    signal stopped it, or could not be read, for longer than --patience.
 
     \b
     JSON: {"why": "done", "seconds": 12.3, "waited": 0.0, "peak_lag": 0.02, "peak_lag_bytes": 8192,
@@ -70,7 +76,7 @@ def command(
     with output.needs("worker"):
         from pgvmig.backfill.options import Options
         from pgvmig.backfill.worker import run
-    with _progress(shown=not as_json) as report, _stopping() as stop:
+    with progress(shown=not as_json) as report, _stopping() as stop:
         result = run(
             Options(
                 dsn=config.dsn(dsn),
@@ -79,7 +85,7 @@ def command(
                 max_time=max_time.total_seconds() if max_time else None,
                 batch_size=batch_size,
                 follow=follow,
-                limits=DEFAULTS.changed(max_lag=max_lag),
+                limits=limits.effective(values),
                 lease=lease.total_seconds(),
                 report=report,
                 stop=stop,
@@ -110,30 +116,6 @@ def _stopping() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-@contextlib.contextmanager
-def _progress(*, shown: bool) -> Iterator[Callable[[Any], None]]:
-    """Show a bar for each version: how far the walk over its table is, and what was done on the way."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        TextColumn("{task.fields[said]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, disable=not shown) as progress:
-        tasks: dict[str, TaskID] = {}
-
-        def report(at: Any) -> None:
-            name = at.version.name
-            if name not in tasks:
-                tasks[name] = progress.add_task(name, total=None, said="")
-            said = f"{at.counters.written:,} rows" + (f", waits: {at.waiting}" if at.waiting else "")
-            position = at.position
-            progress.update(tasks[name], completed=position.next_block, total=position.end_block or None, said=said)
-
-        yield report
-
-
 def _show(result: Any) -> None:
     rows = [(name, c.written, c.empty, c.failed, c.outrun, c.batches) for name, c in sorted(result.versions.items())]
     if rows:
@@ -142,6 +124,7 @@ def _show(result: Any) -> None:
         "done": "Nothing is left.",
         "time": "Time is up, work is left. Next: pgvmig backfill",
         "signal": "Stopped, work may be left. Next: pgvmig backfill",
+        "paused": "Paused by an operator, work is left. Next: pgvmig status says by whom, pgvmig resume takes it back",
         "locked": "Only rows are left that other transactions hold. Next: pgvmig backfill",
     }
     output.say(f"{said[result.why]} ({result.seconds:.1f} s, of which {result.waited.total_seconds():.1f} s waiting)")

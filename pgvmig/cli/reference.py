@@ -21,7 +21,7 @@ spans seconds. An error is `{"error": {"type", "found", "hazard", "next", "data"
 | 0 | done; nothing left; gates pass |
 | 1 | error |
 | 2 | usage |
-| 3 | work left (time limit, SIGTERM) |
+| 3 | work left (time limit, SIGTERM, an operator's pause) |
 | 4 | blocked: a gate failed, a signal is unknown or stops |
 """
 

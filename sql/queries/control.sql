@@ -34,3 +34,11 @@ DELETE FROM pgvmig.throttle WHERE relation::oid::bigint = %(relation)s AND slot 
 -- For the diary, next to what the lifecycle writes there.
 INSERT INTO pgvmig.event (source, verb, relation, slot, reason, detail)
 SELECT 'cli', %(verb)s, pgvmig.label(%(relation)s::bigint::oid::regclass, 'embedding'), %(slot)s, %(reason)s, %(detail)s
+
+-- name: workers
+-- Runs on a target, and the limits that they were started with where those are not the defaults.
+SELECT r.host, r.pid, v.version, r.limits
+FROM pgvmig.backfill_run r JOIN pgvmig.version v USING (version_id)
+WHERE v.relation::oid::bigint = %(relation)s AND v.slot = %(slot)s
+  AND r.ended_at IS NULL AND r.seen_at > clock_timestamp() - interval '1 min'
+ORDER BY r.started_at
