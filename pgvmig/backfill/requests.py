@@ -77,6 +77,10 @@ class Requests:
         batch.to_embed = []
         return lane, batch
 
+    def trouble(self, version: Version) -> str | None:
+        """Why a version's provider is being asked again, None when it answers."""
+        return self._embedders[version.version_id][0].trouble
+
     def close(self) -> None:
         """Close the connections; whoever is still asking is not waited for."""
         for embedder, _ in self._embedders.values():

@@ -180,7 +180,13 @@ class _Worker:
             return True
         if timeout:
             faults.reach("during-request")
+            self._say_trouble()
         return False
+
+    def _say_trouble(self) -> None:
+        for lane in self.lanes:
+            if (trouble := self.requests.trouble(lane.version)) is not None:
+                self.gates[lane].asks_again(lane, trouble)
 
     def _retry_locked(self) -> bool:
         due = [(lane, batch) for lane in self.lanes for batch in lane.due()]

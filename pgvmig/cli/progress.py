@@ -66,13 +66,17 @@ def describe(at: Any, rate: float | None) -> str:
         parts.append(f"{rate:,.0f} rows/s")
         if (left := _left(at)) is not None:
             parts.append(f"about {span(left / rate)} left")
+    return ", ".join([*parts, *_in_the_way(at)])
+
+
+def _in_the_way(at: Any) -> list[str]:
     if at.trouble:
-        parts.append(f"asks again: {at.trouble}")
-    elif at.pace is not None and at.pace.state != "running":
-        parts.append(f"{at.pace.state}: {at.pace.reason}")
-    elif at.pace is not None and at.pace.reason:
-        parts.append(at.pace.reason)
-    return ", ".join(parts)
+        return [f"asks again: {at.trouble}"]
+    if at.pace is not None and at.pace.state != "running":
+        return [f"{at.pace.state}: {at.pace.reason}"]
+    if at.waiting:
+        return [f"waits: {at.waiting}"]
+    return [at.pace.reason] if at.pace is not None and at.pace.reason else []
 
 
 def span(seconds: float) -> str:

@@ -36,6 +36,11 @@ class Embedder(Protocol):
     All methods raise ProviderError (a wrong key, an unknown model), ProviderUnavailableError and StoppedError.
     """
 
+    @property
+    def trouble(self) -> str | None:
+        """Why the provider is being asked again at the moment, None when it answers."""
+        ...
+
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """Return one vector a text, float32, (n, dimensions). Raises InputRejectedError, AnswerRejectedError."""
         ...

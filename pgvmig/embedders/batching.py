@@ -34,6 +34,11 @@ class BatchingEmbedder:
         self._retries = Retries(settings, lambda: self._closed.is_set() or bool(should_stop and should_stop()))
         self._pool = Pool[Vectors](settings.concurrency)
 
+    @property
+    def trouble(self) -> str | None:
+        """See Embedder."""
+        return self._retries.trouble
+
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """See Embedder. A text that is refused here is refused before anything is sent and paid."""
         prepared = {position: self._inputs.document(text) for position, text in enumerate(texts)}

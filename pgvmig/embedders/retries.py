@@ -24,9 +24,13 @@ _jitter = tenacity.wait_random(0, 0.25)
 
 
 class Retries:
-    """Asks again for what passes by itself: no answer for `max_retry_time`, a bad one `answer_attempts` times."""
+    """Asks again for what passes by itself: no answer for `max_retry_time`, a bad one `answer_attempts` times.
+
+    `trouble` says why it is being asked again at the moment, None when the last answer was good.
+    """
 
     def __init__(self, settings: ProviderSettings, should_stop: ShouldStop) -> None:
+        self.trouble: str | None = None
         self._name = settings.name
         self._limit = settings.max_retry_time
         self._should_stop = should_stop
@@ -35,6 +39,7 @@ class Retries:
             wait=_wait,
             stop=tenacity.stop_before_delay(settings.max_retry_time),
             sleep=self._sleep,
+            before_sleep=self._note,
             retry_error_callback=self._give_up,
         )
         # Asking again costs money, so this is counted, not timed.
@@ -48,7 +53,14 @@ class Retries:
 
     def __call__(self, ask: Callable[[], Vectors]) -> Vectors:
         """Return what `ask` returns in the end. Raises StoppedError, ProviderUnavailableError, AnswerRejectedError."""
-        return self._until_trusted(self._until_answered, ask)
+        answer: Vectors = self._until_trusted(self._until_answered, ask)
+        self.trouble = None
+        return answer
+
+    def _note(self, state: RetryCallState) -> None:
+        """Minutes of silence look like a worker that hangs."""
+        seconds = state.seconds_since_start or 0.0
+        self.trouble = f"{_error(state).found} (attempt {state.attempt_number}, for {seconds:,.0f} s)"
 
     def _sleep(self, seconds: float) -> None:
         end = time.monotonic() + seconds
