@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 import psycopg
-from lifecycle import add_version, find, install
+from lifecycle import add_version, find, install, places
 from pgvector.psycopg.halfvec import register_halfvec_info
 from pgvector.psycopg.vector import register_vector_info
 from psycopg import sql
@@ -35,6 +35,7 @@ class Site:
 
     database: Database
     server: ModelServer
+    layout: str = "column"
     connection: psycopg.Connection[Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -63,9 +64,9 @@ class Site:
         """Return the only value of a query."""
         return self.execute(statement, *values).fetchone()[0]
 
-    def version(self, name: str = "v2", **contract: Any) -> Version:
-        """Add a version of documents."""
-        return add_version(self.connection, "documents", name, contract)
+    def version(self, name: str = "v2", layout: str | None = None, **contract: Any) -> Version:
+        """Add a version of documents, in the test's layout unless another is given."""
+        return add_version(self.connection, "documents", name, contract, layout=layout or self.layout)
 
     def state(self, version: Version) -> str:
         """Return its present state."""
@@ -80,6 +81,19 @@ class Site:
         """Return every text that the provider answered, in the order in which they came."""
         return [text for r in self.server.requests if r.provider == provider and r.status == 200 for text in r.texts]
 
+    def embedded(self, version: str = "v2") -> int:
+        """Return how many rows have a vector."""
+        return self.value(f"SELECT count(*) FROM documents_{version}")
+
+    def lose_vectors(self, version: Version, where: str) -> None:
+        """Take vectors away behind the worker's back; in their own table nobody notices."""
+        prefix = version.vector_column
+        names = f"{prefix}, {prefix}_version_id, {prefix}_source_hash, {prefix}_embedded_at"
+        if version.layout == "column":
+            self.execute(f"UPDATE documents SET ({names}) = (NULL, NULL, NULL, NULL) WHERE {where}")
+        else:
+            self.execute(f"DELETE FROM {version.vector_table_name} WHERE {where.replace('id', 'key_id')}")
+
     def stale(self) -> int:
         """Return how many entries the log has."""
         return self.value("SELECT count(*) FROM pgvmig.stale_row")
@@ -90,7 +104,12 @@ class Site:
         rows = self._rows(version)
         right = dict(zip(rows, model.embed([row.text or "-" for row in rows.values()]), strict=True))
         found = [f"{key}: {what}" for key, row in rows.items() for what in row.problems(version, right[key])]
+        stored = sum(row.vector is not None for row in rows.values())
         left = {
+            "vector without a row": self.connection.execute(
+                sql.SQL("SELECT count({vector}) FROM {vectors}").format(**places(version))
+            ).fetchone()[0]
+            - stored,
             "lease": self.value("SELECT count(*) FROM pgvmig.lease"),
             "stale": self.stale(),
             "orphaned outcome": self.value("SELECT count(*) FROM pgvmig.outcome")
@@ -102,17 +121,13 @@ class Site:
         info = TypeInfo.fetch(self.connection, version.contract.vector_type)
         {"vector": register_vector_info, "halfvec": register_halfvec_info}[info.name](self.connection, info)
         statement = sql.SQL(
-            "SELECT ARRAY[{keys}], {input}(d.*), pgvmig.source_hash({input}(d.*)), d.{vector}, d.{version_id}, "
-            "d.{source_hash}, d.{embedded_at}, o.kind, o.source_hash "
-            "FROM {table} AS d LEFT JOIN {outcome} AS o ON {same}"
+            "SELECT ARRAY[{key_texts}], {input}(d.*), pgvmig.source_hash({input}(d.*)), e.{vector}, e.{version_id}, "
+            "e.{source_hash}, e.{embedded_at}, o.kind, o.source_hash "
+            "FROM {table} AS d LEFT JOIN {vectors} AS e ON {same_row} LEFT JOIN {outcome} AS o ON {same}"
         ).format(
-            keys=sql.SQL(", ").join(sql.SQL("d.{}::text").format(sql.Identifier(k)) for k in version.key_columns),
-            input=sql.Identifier("pgvmig", version.object("input")),
-            vector=sql.Identifier(version.vector_column),
-            version_id=sql.Identifier(version.version_id_column),
-            source_hash=sql.Identifier(version.source_hash_column),
-            embedded_at=sql.Identifier(version.embedded_at_column),
-            table=sql.Identifier(version.table_schema, version.table_name),
+            **(names := places(version)),
+            same_row=names["same_key"] if version.layout == "table" else sql.SQL("e.ctid = d.ctid"),
+            key_texts=sql.SQL(", ").join(sql.SQL("d.{}::text").format(sql.Identifier(k)) for k in version.key_columns),
             outcome=sql.Identifier("pgvmig", version.object("outcome")),
             same=sql.SQL(" AND ").join(
                 sql.SQL("d.{} = o.{}").format(sql.Identifier(k), sql.Identifier(q))

@@ -35,7 +35,7 @@ def add_version(
     contract: dict[str, Any] | None = None,
     **options: Any,
 ) -> Version:
-    """Add a version; what `contract` leaves out is CONTRACT's. Options: schema, slot, columns, key."""
+    """Add a version; what `contract` leaves out is CONTRACT's. Options: schema, slot, layout, columns, key."""
     where = address(table, version, options.pop("schema", None), options.pop("slot", "embedding"))
     with connection.transaction():
         adding.add(ConnectionRunner(connection), where, CONTRACT | (contract or {}), **options)
@@ -108,22 +108,39 @@ def record_outcome(connection: psycopg.Connection[Any], version: Version, key: A
 def embed(connection: psycopg.Connection[Any], version: Version, where: str = "true") -> int:
     """Write a vector and its provenance for every such row that has none, as the worker would. Returns how many."""
     ones = "[" + ",".join(["1"] * version.contract.dimensions) + "]"
-    statement = sql.SQL(
-        "UPDATE {table} AS d SET {vector} = {ones}, {version_id} = {id}, {embedded_at} = now(), "
-        "{source_hash} = pgvmig.source_hash({input}(d.*)) WHERE {vector} IS NULL AND ({where})"
-    )
+    statement = {
+        "column": "UPDATE {table} AS d SET {vector} = {ones}, {version_id} = {id}, {embedded_at} = now(), "
+        "{source_hash} = pgvmig.source_hash({input}(d.*)) WHERE {vector} IS NULL AND ({where})",
+        "table": "INSERT INTO {vectors} ({keys}, {vector}, {version_id}, {embedded_at}, {source_hash}) "
+        "SELECT {row_keys}, {ones}, {id}, now(), pgvmig.source_hash({input}(d.*)) FROM {table} AS d WHERE ({where}) "
+        "ON CONFLICT DO NOTHING",
+    }[version.layout]
     rows = connection.execute(
-        statement.format(
-            table=sql.Identifier(version.table_schema, version.table_name),
-            vector=sql.Identifier(version.vector_column),
+        sql.SQL(statement).format(
+            **places(version),
             ones=sql.Literal(ones),
-            version_id=sql.Identifier(version.version_id_column),
             id=sql.Literal(version.version_id),
-            embedded_at=sql.Identifier(version.embedded_at_column),
-            source_hash=sql.Identifier(version.source_hash_column),
-            input=sql.Identifier("pgvmig", version.object("input")),
             where=sql.SQL(where),
         )
     )
     forget_stale(connection, version)
     return rows.rowcount
+
+
+def places(version: Version) -> dict[str, sql.Composable]:
+    """Return where a version's rows, vectors and provenance are, for a statement that calls the row d."""
+    return {
+        "table": sql.Identifier(version.table_schema, version.table_name),
+        "vectors": sql.Identifier(version.vector_table_schema, version.vector_table_name),
+        "vector": sql.Identifier(version.vector_column),
+        "version_id": sql.Identifier(version.version_id_column),
+        "embedded_at": sql.Identifier(version.embedded_at_column),
+        "source_hash": sql.Identifier(version.source_hash_column),
+        "input": sql.Identifier("pgvmig", version.object("input")),
+        "keys": sql.SQL(", ").join(map(sql.Identifier, version.queue_columns)),
+        "row_keys": sql.SQL(", ").join(sql.Identifier("d", key) for key in version.key_columns),
+        "same_key": sql.SQL(" AND ").join(
+            sql.SQL("e.{} = d.{}").format(sql.Identifier(queue), sql.Identifier(key))
+            for queue, key in zip(version.queue_columns, version.key_columns, strict=True)
+        ),
+    }

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from lifecycle import places
 from pgvmig.catalog.versions import Version
 
 
@@ -18,20 +19,18 @@ def literal(vector: Sequence[float]) -> str:
 
 def write(connection: psycopg.Connection[Any], version: Version, vectors: Mapping[Any, Sequence[float]]) -> None:
     """Write vectors by key (of one column), with the provenance that they must have."""
-    names = {
-        "table": sql.Identifier(version.table_schema, version.table_name),
-        "vector": sql.Identifier(version.vector_column),
-        "version_id": sql.Identifier(version.version_id_column),
-        "source_hash": sql.Identifier(version.source_hash_column),
-        "embedded_at": sql.Identifier(version.embedded_at_column),
-        "input": sql.Identifier("pgvmig", version.object("input")),
-        "key": sql.Identifier(version.key_columns[0]),
-    }
+    names = {**places(version), "key": sql.Identifier(version.key_columns[0])}
     # psycopg takes a per cent sign inside a name for a parameter's
     doubled = {part: sql.SQL(name.as_string(None).replace("%", "%%")) for part, name in names.items()}
     statement = sql.SQL(
-        "UPDATE {table} AS d SET {vector} = %s, {version_id} = %s, {embedded_at} = now(), "
-        "{source_hash} = pgvmig.source_hash({input}(d.*)) WHERE {key} = %s"
+        {
+            "column": "UPDATE {table} AS d SET {vector} = %s, {version_id} = %s, {embedded_at} = now(), "
+            "{source_hash} = pgvmig.source_hash({input}(d.*)) WHERE {key} = %s",
+            "table": "INSERT INTO {vectors} ({keys}, {vector}, {version_id}, {embedded_at}, {source_hash}) "
+            "SELECT {row_keys}, %s, %s, now(), pgvmig.source_hash({input}(d.*)) FROM {table} AS d WHERE {key} = %s "
+            "ON CONFLICT ({keys}) DO UPDATE SET ({vector}, {embedded_at}, {source_hash}) = "
+            "(excluded.{vector}, excluded.{embedded_at}, excluded.{source_hash})",
+        }[version.layout]
     ).format(**doubled)
     with connection.cursor() as cursor:
         cursor.executemany(statement, [(literal(vector), version.version_id, key) for key, vector in vectors.items()])

@@ -46,10 +46,11 @@ class Keys:
         return cls(version.key_columns, version.key_types, version.queue_columns)
 
     def parts(self) -> dict[str, sql.Composable]:
-        """Return what the queries of rows fill in, for the aliases d (row), u (given), q (stale), o (outcome).
+        """Return what the queries of rows fill in: d is the row, u given, q stale, o outcome, e a table of vectors.
 
         `row_key`, `queue_key`: as text. `queue_columns`: as they are. `given_columns`: the names in u.
-        `row_is_given`, `queue_is_given`, `outcome_is_given`: joins with u. `queued`, `recorded`: of q, of o with d.
+        `row_is_given`, `queue_is_given`, `outcome_is_given`, `vector_is_given`: joins with u. `queued`, `recorded`,
+        `vector_is_row`: of q, of o, of e with d. `row_columns`, `given_as_queue`: of d and u as the queue calls them.
         """
         given = [sql.Identifier("u", name) for name in self._names()]
         return {
@@ -65,6 +66,10 @@ class Keys:
             "outcome_is_given": _equal(self._of("o"), self._cast(given)),
             "queued": _equal(self._of("q"), self._of("d")),
             "recorded": _equal(self._of("o"), self._of("d")),
+            "vector_is_given": _equal(self._of("e"), self._cast(given)),
+            "vector_is_row": _equal(self._of("e"), self._of("d")),
+            "row_columns": self._as_queue(self._of("d")),
+            "given_as_queue": self._as_queue(self._cast(given)),
         }
 
     def same(self, left: str, right: str) -> sql.Composable:
@@ -90,6 +95,10 @@ class Keys:
     def _of(self, alias: str, columns: Sequence[str] | None = None) -> list[sql.Composable]:
         names = columns or (self.columns if alias == "d" else self.queue_columns)
         return [identifier(alias, name) for name in names]
+
+    def _as_queue(self, columns: Sequence[sql.Composable]) -> sql.Composed:
+        named = zip(columns, map(identifier, self.queue_columns), strict=True)
+        return _listed(sql.SQL("{} AS {}").format(column, name) for column, name in named)
 
     def _cast(self, given: Sequence[sql.Composable]) -> list[sql.Composable]:
         # PostgreSQL's own spelling of a type, quoted where it must be: not an identifier to us

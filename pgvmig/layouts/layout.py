@@ -11,6 +11,7 @@ from pgvmig.catalog.keys import Key
 from pgvmig.catalog.versions import Version
 from pgvmig.layouts.column import ColumnLayout
 from pgvmig.layouts.rows import Guarded, Kind, Place, SourceRow
+from pgvmig.layouts.table import TableLayout
 
 
 class Layout(Protocol):
@@ -58,4 +59,4 @@ class Layout(Protocol):
 
 def open_layout(conn: psycopg.Connection[Any], version: Version) -> Layout:
     """Return the layout of a version, with pgvector's types known to the connection."""
-    return ColumnLayout(conn, version)
+    return TableLayout(version) if version.layout == "table" else ColumnLayout(conn, version)

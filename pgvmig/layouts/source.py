@@ -17,10 +17,11 @@ from pgvmig.layouts.rows import Place, SourceRow
 class Source:
     """The reading half of pgvmig.layouts.layout.Layout; `queries` are those of the layout's own file.
 
-    They are filled with `parts`: the key's (see Keys.parts), the version's tables and functions, its columns' names.
+    They are filled with the key's parts (see Keys.parts), the version's tables and functions, its columns' names, and
+    `parts`.
     """
 
-    def __init__(self, version: Version, file: str, queries: Sequence[str]) -> None:
+    def __init__(self, version: Version, file: str, queries: Sequence[str], **parts: sql.Composable) -> None:
         self.version_id = version.version_id
         self.keys = Keys.of(version)
         columns: dict[str, sql.Composable] = {
@@ -30,7 +31,7 @@ class Source:
             "embedded_at": identifier(version.embedded_at_column),
             "vector_type": identifier(version.vector_schema, version.contract.vector_type),
         }
-        self.parts = self.keys.parts() | objects_of(version) | columns
+        self.parts = self.keys.parts() | objects_of(version) | columns | parts
         own = ("missing_rows", "read_rows", *queries)
         self.queries = {name: files.query(file, name, **self.parts) for name in own}
         self._blocks = files.query("layouts", "blocks")

@@ -13,9 +13,22 @@ def model_server():
         yield running
 
 
+def pytest_generate_tests(metafunc):
+    """Run a test marked `layouts` in both, or in those that the closest mark names."""
+    mark = metafunc.definition.get_closest_marker("layouts")
+    if mark is not None and "layout" in metafunc.fixturenames:
+        metafunc.parametrize("layout", mark.args or ("column", "table"))
+
+
 @pytest.fixture
-def site(database, model_server, monkeypatch):
+def layout():
+    """The layout of the versions that a test adds; the mark `layouts` runs it in both."""
+    return "column"
+
+
+@pytest.fixture
+def site(database, model_server, monkeypatch, layout):
     """A database with the control schema, whose providers lead to the model server."""
     for provider in model_server.models:
         monkeypatch.setenv(f"PGVMIG_{provider.upper()}_BASE_URL", model_server.base_url(provider))
-    return Site(database, model_server)
+    return Site(database, model_server, layout)

@@ -7,6 +7,8 @@ import pytest
 from backfilling import DOCUMENTS, Background, Site, wait_until
 from lifecycle import add_version
 
+pytestmark = pytest.mark.layouts
+
 
 class TestHistory:
     @pytest.mark.majors(18, 16)
@@ -35,7 +37,7 @@ class TestHistory:
         v2 = site.version()
         stop = threading.Event()
         assert site.run(stop=stop, report=lambda _: stop.set()).why == "signal"
-        written = site.value("SELECT count(embedding_v2) FROM documents")
+        written = site.embedded()
         assert 0 < written < 1000
         assert site.value("SELECT count(*) FROM pgvmig.lease WHERE until > clock_timestamp()") == 0
         assert site.run().why == "done"
@@ -127,16 +129,14 @@ class TestHistory:
         site.documents(50)
         v2 = site.version()
         site.run()
-        site.execute(
-            "UPDATE documents SET (embedding_v2, embedding_v2_version_id, embedding_v2_source_hash, "
-            "embedding_v2_embedded_at) = (NULL, NULL, NULL, NULL) WHERE id = 7"
-        )
+        site.lose_vectors(v2, "id = 7")
         site.execute("DELETE FROM pgvmig.stale_row")
         assert site.run().versions["documents v2"].written == 0
         site.execute("UPDATE pgvmig.backfill SET walked_at = now() - interval '25 hours'")
         assert site.run().versions["documents v2"].written == 1
         assert site.problems(v2) == []
 
+    @pytest.mark.layouts("column")
     def test_stripes_keep_updates_on_their_pages(self, site):
         """Nine rows a page, as in a real table: in key order next to no update of a full page is HOT."""
         site.documents(0, DOCUMENTS.replace("note text", "note text, other vector(64)"))
@@ -223,11 +223,9 @@ class TestStaleRows:
         assert site.run().why == "done"
         assert site.problems(v2) == []
 
+    @pytest.mark.layouts("column")
     def test_a_vector_that_was_taken_away_comes_back(self, site, v2):
-        site.execute(
-            "UPDATE documents SET (embedding_v2, embedding_v2_version_id, embedding_v2_source_hash, "
-            "embedding_v2_embedded_at) = (NULL, NULL, NULL, NULL) WHERE id IN (1, 2)"
-        )
+        site.lose_vectors(v2, "id IN (1, 2)")
         site.run()
         assert len(site.texts()) == 2
         assert site.problems(v2) == []
@@ -266,7 +264,7 @@ class TestKeys:
         assert site.run().versions["documents v2"].written == len(values)
         assert site.problems(v2) == []
 
-    def test_without_a_place_on_the_search_path(self, database, model_server, monkeypatch):
+    def test_without_a_place_on_the_search_path(self, database, model_server, monkeypatch, layout):
         """Another schema for the table, another for pgvector."""
         monkeypatch.setenv("PGVMIG_NEW_BASE_URL", model_server.base_url("new"))
         with database.connect() as connection:
@@ -276,7 +274,7 @@ class TestKeys:
         site = Site(database, model_server)
         site.execute(DOCUMENTS.replace("documents", '"My App".documents'))
         site.execute("INSERT INTO \"My App\".documents (body) SELECT 'text ' || i FROM generate_series(1, 20) AS i")
-        v2 = add_version(site.connection, "documents", "v2", schema="My App")
+        v2 = add_version(site.connection, "documents", "v2", schema="My App", layout=layout)
         assert site.run('"My App".documents').versions["My App.documents v2"].written == 20
         site.execute("SET search_path = vectors")
         assert site.problems(v2) == []

@@ -5,6 +5,8 @@ import pytest
 from pgvmig.catalog import outcomes
 from pgvmig.errors import UsageError
 
+pytestmark = pytest.mark.layouts
+
 
 def test_empty_text_is_recorded_and_its_vector_goes(site):
     site.documents(3)
@@ -59,7 +61,7 @@ def test_a_failed_row_keeps_its_old_vector(site):
     site.server.poison = lambda text: "poison" in text
     site.execute("UPDATE documents SET body = 'poison' WHERE id = 2")
     site.run()
-    assert site.value("SELECT embedding_v2 IS NOT NULL FROM documents WHERE id = 2")
+    assert site.value("SELECT embedding IS NOT NULL FROM documents_v2 WHERE id = 2")
     assert site.problems(v2) == []
 
 
@@ -91,6 +93,7 @@ def test_accepted_until_the_text_changes(site, poisoned):
     assert (row.accepted, row.attempts) == (False, 2)
 
 
+@pytest.mark.layouts("column")
 def test_a_row_that_the_database_refuses_is_recorded_too(site):
     """A NOT VALID constraint of the user's rejects every update of the rows that break it."""
     site.documents(20)
@@ -105,6 +108,7 @@ def test_a_row_that_the_database_refuses_is_recorded_too(site):
     assert "whole" in row.error
 
 
+@pytest.mark.layouts("column")
 def test_a_row_whose_update_a_trigger_suppresses_is_recorded_too(site):
     site.documents(20)
     v2 = site.version()

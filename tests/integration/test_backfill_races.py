@@ -9,6 +9,8 @@ from backfilling import Background, wait_until
 
 from pgvmig.backfill import lane
 
+pytestmark = pytest.mark.layouts
+
 
 @pytest.fixture
 def v2(site):
@@ -67,11 +69,12 @@ def test_key_changed(site, v2):
     assert site.problems(v2) == []
 
 
+@pytest.mark.layouts("column")
 def test_row_locked_for_a_moment_is_not_embedded_again(site, v2):
     application = meanwhile(site, "BEGIN", "SELECT * FROM documents WHERE id = 3 FOR UPDATE")
 
     def release():
-        wait_until(lambda: site.value("SELECT count(embedding_v2) FROM documents") == 4)
+        wait_until(lambda: site.embedded() == 4)
         application.execute("COMMIT")
 
     with Background(release):
@@ -81,6 +84,7 @@ def test_row_locked_for_a_moment_is_not_embedded_again(site, v2):
     assert site.problems(v2) == []
 
 
+@pytest.mark.layouts("column")
 def test_row_locked_for_good_ends_the_run(site, v2, monkeypatch):
     monkeypatch.setattr(lane, "_PATIENCE", 0.5)
     application = meanwhile(site, "BEGIN", "SELECT * FROM documents WHERE id = 3 FOR UPDATE")
@@ -93,11 +97,12 @@ def test_row_locked_for_good_ends_the_run(site, v2, monkeypatch):
     assert site.problems(v2) == []
 
 
+@pytest.mark.layouts("column")
 def test_row_locked_and_then_changed(site, v2):
     application = meanwhile(site, "BEGIN", "UPDATE documents SET body = 'changed' WHERE id = 3")
 
     def commit():
-        wait_until(lambda: site.value("SELECT count(embedding_v2) FROM documents") == 4)
+        wait_until(lambda: site.embedded() == 4)
         application.execute("COMMIT")
 
     with Background(commit):
