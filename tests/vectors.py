@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
+from lifecycle import places
 from psycopg import sql
 
-from lifecycle import places
 from pgvmig.catalog.versions import Version
 
 
