@@ -28,5 +28,6 @@ SIGNAL = Signal(
     "has to wait for each of the worker's transactions",
     judge=_judge,
     query="index_builds",
+    every=1.0,
     needs_figures=True,
 )

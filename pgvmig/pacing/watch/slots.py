@@ -82,4 +82,5 @@ SIGNAL = Signal(
     limits=("max_slot_wal",),
     off=unset("max_slot_wal"),
     query="slots",
+    every=1.0,
 )

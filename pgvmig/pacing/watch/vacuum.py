@@ -51,5 +51,6 @@ SIGNAL = Signal(
     "takes no more writes",
     judge=_judge,
     query="vacuums",
+    every=1.0,
     needs_figures=True,
 )
