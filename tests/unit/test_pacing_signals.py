@@ -1,0 +1,822 @@
+"""Every signal in every state, from recorded readings and a made-up clock. Lag has a file of its own."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from pgvmig.errors import DatabaseError
+from pgvmig.pacing import registry
+from pgvmig.pacing.limits import DEFAULTS
+from pgvmig.pacing.registry import SIGNALS, in_force, judge
+from pgvmig.pacing.ring import History, Ring
+from pgvmig.pacing.signals import SignalState, Subject, Verdict
+from pgvmig.pacing.snapshot import Answer, Snapshot
+from pgvmig.pacing.watch.synchronous import needed
+
+OK, STOP, UNKNOWN, NOT_APPLICABLE = (
+    SignalState.OK,
+    SignalState.STOP,
+    SignalState.UNKNOWN,
+    SignalState.NOT_APPLICABLE,
+)
+MB = 1024 * 1024
+NOW = 1000.0
+DOCUMENTS, OTHER, SIDE = 16384, 16400, 16500
+SUBJECT = Subject(relation=DOCUMENTS, slot="embedding", pids=frozenset({11, 12}))
+
+
+def named(name):
+    (found,) = [signal for signal in SIGNALS if signal.name == name]
+    return found
+
+
+def look(name, *rows, limits=None, subject=SUBJECT, history=None, error=None, age=0.0, **server):
+    """Judge one signal by the rows that its question brought."""
+    given = {
+        "began": NOW - age,
+        "ended": NOW - age,
+        "lsn": 1000,
+        "role": "worker",
+        "sees_figures": True,
+        "no_standbys": True,
+        "standbys": (),
+        "xid": 5000,
+        "archive_mode": "on",
+        "synchronous_standby_names": "s1",
+    } | server
+    snapshot = Snapshot(answers={name: Answer(NOW - age, rows, error)}, **given)
+    changed = DEFAULTS.changed(**(limits or {}))
+    return judge(snapshot, history or History(), changed, NOW, subject=subject, signals=[named(name)])
+
+
+def only(name, *rows, **given):
+    (reading,) = look(name, *rows, **given)
+    assert reading.kind == (named(name).kind or name)
+    return reading
+
+
+# What all signals have in common.
+
+
+def test_each_signal_says_what_it_is_for():
+    assert len({signal.name for signal in SIGNALS}) == len(SIGNALS)
+    for signal in SIGNALS:
+        assert signal.meaning
+        assert signal.incident
+        assert sum(how is not None for how in (signal.query, signal.ask, signal.probe)) <= 1
+
+
+ASKED = {
+    "replication slots": {},
+    "synchronous replication": {},
+    "WAL archiving": {},
+    "index build": {},
+    "vacuum": {},
+    "blocked sessions": {},
+    "xmin horizon": {},
+    "size of pg_wal": {"max_pg_wal": 1},
+    "size of the database": {"max_database_size": 1},
+    "free disk space": {"min_free_disk": 1, "disk_path": "/"},
+    "pause": {},
+    "pause file": {"pause_file": "/x"},
+    "throttle": {},
+    "custom SQL": {"custom_sql": "SELECT true"},
+}
+
+
+def test_the_table_above_has_all_that_ask():
+    assert set(ASKED) == {signal.name for signal in SIGNALS if signal.asks}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_what_was_not_read_is_unknown(name):
+    snapshot = Snapshot(
+        began=NOW,
+        ended=NOW,
+        lsn=1,
+        role="worker",
+        sees_figures=True,
+        no_standbys=True,
+        standbys=(),
+        synchronous_standby_names="s1",
+    )
+    limits = DEFAULTS.changed(**ASKED[name])
+    (found,) = judge(snapshot, History(), limits, NOW, signals=[named(name)])
+    assert (found.state, found.reason) == (UNKNOWN, f"{name} was not read")
+
+
+@pytest.mark.parametrize("name", [name for name in ASKED if name != "custom SQL"])
+def test_an_error_is_unknown_and_says_what_to_do(name):
+    found = only(name, limits=ASKED[name], error=DatabaseError("it broke", next_step="mend it"))
+    assert (found.state, found.reason, found.next_step) == (UNKNOWN, f"{name} cannot be read: it broke", "mend it")
+
+
+@pytest.mark.parametrize(
+    ("name", "grant"),
+    [
+        ("WAL archiving", "pg_monitor"),
+        ("size of pg_wal", "pg_monitor"),
+        ("pause", "SELECT ON pgvmig.pause"),
+        ("throttle", "SELECT ON pgvmig.throttle"),
+    ],
+)
+def test_a_missing_privilege_names_the_grant(name, grant):
+    denied = DatabaseError("permission denied", sqlstate="42501")
+    found = only(name, limits=ASKED[name], error=denied, role="my worker")
+    assert (found.state, found.next_step) == (UNKNOWN, f'GRANT {grant} TO "my worker"')
+
+
+@pytest.mark.parametrize("name", [signal.name for signal in SIGNALS if signal.needs_figures])
+def test_without_pg_read_all_stats_nothing_is_seen_which_is_unknown(name):
+    found = only(name, sees_figures=False)
+    assert (found.state, found.next_step) == (UNKNOWN, "GRANT pg_monitor TO worker")
+    assert found.reason == "worker does not see what other sessions do (it lacks pg_read_all_stats)"
+
+
+def test_the_same_reason_is_given_once():
+    readings = [only(signal.name, sees_figures=False) for signal in SIGNALS if signal.needs_figures]
+    assert len(readings) > 3
+    assert Verdict(tuple(readings)).reason == readings[0].reason
+
+
+@pytest.mark.parametrize(("age", "state"), [(4.9, OK), (5.1, UNKNOWN)])
+def test_an_old_answer_counts_for_nothing(age, state):
+    found = only("blocked sessions", age=age)
+    assert found.state is state
+    if state is UNKNOWN:
+        assert found.reason == "the reading of blocked sessions is 5.1 s old and counts for 5 s"
+
+
+def test_an_answer_that_serves_longer_may_be_that_much_older():
+    assert only("index build", age=5.9).state is OK
+    assert only("index build", age=6.1).state is UNKNOWN
+
+
+def test_an_old_stop_is_a_stop():
+    assert only("pause", paused(), age=60).state is STOP
+
+
+# Replication slots.
+
+
+def slot(name="s1", **given):
+    return {
+        "slot_name": name,
+        "slot_type": "physical",
+        "active": True,
+        "wal_status": "reserved",
+        "safe_wal_size": None,
+        "invalidated": None,
+        "retains": 16 * MB,
+    } | given
+
+
+def test_no_slot():
+    found = only("replication slots")
+    assert (found.state, found.reason) == (NOT_APPLICABLE, "there is no replication slot")
+
+
+def test_a_slot_within_the_limit_has_its_pressure():
+    found = only("replication slots", slot(retains=256 * MB))
+    assert (found.state, found.pressure) == (OK, 0.25)
+    assert found.reason == "physical slot s1 (active) retains 256.0 MB of WAL"
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_a_slot_that_retains_too_much(active):
+    found = only("replication slots", slot("cdc", slot_type="logical", active=active, retains=2048 * MB))
+    assert (found.state, found.pressure) == (STOP, 2.0)
+    how = "active" if active else "inactive"
+    assert found.reason == f"logical slot cdc ({how}) retains 2.0 GB of WAL, the limit is 1.0 GB"
+    assert ("pg_drop_replication_slot('cdc')" in found.next_step) is not active
+
+
+def test_a_slot_at_its_limit_is_within_it():
+    assert only("replication slots", slot(retains=1024 * MB)).state is OK
+
+
+def test_half_of_what_the_server_lets_a_slot_retain_is_a_limit_as_well():
+    well = only("replication slots", slot(retains=30 * MB, safe_wal_size=34 * MB))
+    assert well.state is OK
+    found = only("replication slots", slot(retains=40 * MB, safe_wal_size=24 * MB))
+    assert found.state is STOP
+    assert found.reason.endswith("retains 40.0 MB of WAL, the limit is 32.0 MB")
+
+
+def test_an_unreserved_slot():
+    found = only("replication slots", slot(wal_status="unreserved", active=False))
+    assert found.state is STOP
+    assert found.reason == "physical slot s1 (inactive) is unreserved: the next checkpoint removes WAL that it needs"
+
+
+@pytest.mark.parametrize(("why", "said"), [(None, ""), ("idle_timeout", " (idle_timeout)")])
+def test_a_lost_slot_is_not_waited_for(why, said):
+    found = only("replication slots", slot(wal_status="lost", invalidated=why, retains=None, active=False))
+    assert (found.state, found.lasting) == (STOP, True)
+    assert found.reason == f"physical slot s1 (inactive) is lost{said}: its consumer must be built anew"
+    assert "SELECT pg_drop_replication_slot('s1')" in found.next_step
+
+
+def test_a_slot_that_reserves_nothing_yet():
+    found = only("replication slots", slot(wal_status=None, retains=None, active=False))
+    assert (found.state, found.reason) == (OK, "physical slot s1 (inactive) reserves no WAL yet")
+
+
+def test_a_slot_without_a_figure_is_unknown_except_on_aurora():
+    assert only("replication slots", slot(retains=None)).state is UNKNOWN
+    assert only("replication slots", slot(retains=None), aurora=True).state is OK
+
+
+def test_every_slot_is_judged_for_itself():
+    readings = look("replication slots", slot("a"), slot("b", wal_status="lost"))
+    assert [reading.state for reading in readings] == [OK, STOP]
+    assert [reading.signal for reading in readings] == ["replication slot a", "replication slot b"]
+
+
+def test_the_watch_over_slots_can_be_switched_off():
+    found = only("replication slots", slot(wal_status="lost"), limits={"max_slot_wal": None})
+    assert (found.state, found.reason) == (NOT_APPLICABLE, "max_slot_wal is not set")
+
+
+# Synchronous replication.
+
+
+def waits(seconds, pid=99):
+    return {"pid": pid, "usename": "app", "application_name": "shop", "waited": seconds}
+
+
+def test_no_synchronous_standby_is_wanted():
+    found = only("synchronous replication", synchronous_standby_names="")
+    assert (found.state, found.reason) == (NOT_APPLICABLE, "synchronous_standby_names is empty")
+
+
+def test_synchronous_standbys_whose_names_are_not_known():
+    row = {"connected": 1, "waiting": None}
+    assert only("synchronous replication", row, synchronous_standby_names=None).state is UNKNOWN
+
+
+def test_no_synchronous_standby_is_connected():
+    found = only("synchronous replication", {"connected": 0, "waiting": None})
+    assert found.state is STOP
+    assert found.reason == (
+        "0 of 1 synchronous standbys are connected (synchronous_standby_names is 's1'), so every COMMIT hangs"
+    )
+    assert "SELECT pg_reload_conf()" in found.next_step
+
+
+@pytest.mark.parametrize(
+    ("names", "number"),
+    [
+        ("s1", 1),
+        ("s1, s2", 1),
+        ("*", 1),
+        ("FIRST 2 (s1, s2, s3)", 2),
+        ("ANY 2 (s1, s2, s3)", 2),
+        ("any 3(a,b,c)", 3),
+        ("2 (s1, s2)", 2),
+        ('"2", s1', 1),
+    ],
+)
+def test_how_many_a_commit_waits_for(names, number):
+    assert needed(names) == number
+
+
+def test_fewer_than_a_quorum():
+    row = {"connected": 1, "waiting": None}
+    found = only("synchronous replication", row, synchronous_standby_names="ANY 2 (a, b, c)")
+    assert found.state is STOP
+    assert found.reason.startswith("1 of 2 synchronous standbys")
+
+
+def test_waiting_a_moment_is_what_every_commit_does():
+    found = only("synchronous replication", {"connected": 1, "waiting": [waits(0.5)]})
+    assert (found.state, found.pressure) == (OK, 0.5)
+    assert only("synchronous replication", {"connected": 1, "waiting": None}).pressure == 0.0
+
+
+def test_waiting_too_long():
+    found = only("synchronous replication", {"connected": 1, "waiting": [waits(0.5), waits(3.0, pid=100)]})
+    assert (found.state, found.pressure) == (STOP, 3.0)
+    assert found.reason == (
+        "session 100 (app, application shop) has been waiting for synchronous replication for 3.0 s, 2 in all; "
+        "the limit is 1.0 s"
+    )
+
+
+# Archiving.
+
+
+def archiver(ready=0, *, failing=False):
+    return {"ready": ready, "failing": failing, "last_failed_wal": "000000010000000000000007" if failing else None}
+
+
+def test_archiving_is_off():
+    found = only("WAL archiving", archive_mode="off")
+    assert (found.state, found.reason) == (NOT_APPLICABLE, "archive_mode is off")
+
+
+@pytest.mark.parametrize("mode", ["on", "always", None])
+def test_archiving_that_keeps_up(mode):
+    found = only("WAL archiving", archiver(8), archive_mode=mode)
+    assert (found.state, found.pressure, found.reason) == (OK, 0.25, "8 WAL files wait to be archived")
+
+
+def test_archiving_that_fails():
+    found = only("WAL archiving", archiver(1, failing=True))
+    assert found.state is STOP
+    assert found.reason == "archiving fails, last for 000000010000000000000007; 1 WAL file waits to be archived"
+
+
+def test_archiving_that_failed_and_has_nothing_left_to_do():
+    assert only("WAL archiving", archiver(0, failing=True)).state is OK
+
+
+def test_archiving_that_is_too_slow():
+    found = only("WAL archiving", archiver(64))
+    assert (found.state, found.pressure) == (STOP, 2.0)
+    assert found.reason == "64 WAL files wait to be archived, the limit is 32"
+    assert only("WAL archiving", archiver(64), limits={"max_archive_backlog": 64}).state is OK
+
+
+def test_a_backlog_that_is_not_known():
+    assert only("WAL archiving", archiver(None)).state is UNKNOWN
+
+
+# Index builds and vacuum.
+
+
+def build(relation=DOCUMENTS, command="CREATE INDEX CONCURRENTLY"):
+    return {
+        "pid": 77,
+        "relation": relation,
+        "target": "documents",
+        "command": command,
+        "phase": "building index",
+        "usename": "dba",
+        "application_name": "psql",
+    }
+
+
+def test_no_index_is_built_here():
+    assert only("index build").state is OK
+    assert only("index build", build(OTHER)).state is OK
+
+
+@pytest.mark.parametrize(
+    ("relation", "subject"),
+    [(DOCUMENTS, SUBJECT), (SIDE, Subject(relation=DOCUMENTS, vector_relation=SIDE)), (OTHER, None)],
+)
+def test_an_index_is_built_on_a_table_that_we_write(relation, subject):
+    found = only("index build", build(relation), subject=subject)
+    assert found.state is STOP
+    assert found.reason == (
+        "CREATE INDEX CONCURRENTLY runs on documents (building index): session 77 (dba, application psql)"
+    )
+
+
+def vacuumed(relation=DOCUMENTS, **given):
+    return {
+        "relation": relation,
+        "target": "documents",
+        "xids": 1_000_000,
+        "freeze_max_age": 200_000_000,
+        "failsafe_age": 1_600_000_000,
+        "pid": 88,
+        "phase": "scanning heap",
+        "query": "autovacuum: VACUUM public.documents",
+    } | given
+
+
+def test_no_vacuum():
+    found = only("vacuum", vacuumed(pid=None, phase=None, query=None))
+    assert (found.state, found.speed, found.reason) == (OK, 1.0, "no vacuum runs on documents")
+    assert only("vacuum").state is OK
+
+
+@pytest.mark.parametrize("query", ["autovacuum: VACUUM public.documents", "VACUUM documents", None])
+def test_an_ordinary_vacuum_halves_the_speed(query):
+    found = only("vacuum", vacuumed(query=query))
+    assert (found.state, found.speed) == (OK, 0.5)
+    assert found.reason == "a vacuum runs on documents (pid 88, scanning heap)"
+    assert only("vacuum", vacuumed(OTHER)).speed == 1.0
+
+
+def test_a_vacuum_against_wraparound_stops():
+    found = only("vacuum", vacuumed(query="autovacuum: VACUUM public.documents (to prevent wraparound)"))
+    assert found.state is STOP
+    assert found.reason == (
+        "a vacuum against wraparound runs on documents (pid 88, scanning heap); "
+        "its oldest transaction is 1,000,000 transactions old"
+    )
+
+
+def test_a_vacuum_by_hand_of_a_table_that_is_due_stops_as_well():
+    assert only("vacuum", vacuumed(query="VACUUM FREEZE documents", xids=200_000_001)).state is STOP
+
+
+def test_a_table_in_danger_of_wraparound_is_not_written_to():
+    idle = {"pid": None, "phase": None, "query": None}
+    assert only("vacuum", vacuumed(xids=1_600_000_000, **idle)).state is OK
+    found = only("vacuum", vacuumed(xids=1_600_000_001, **idle))
+    assert found.state is STOP
+    assert found.next_step == "VACUUM (FREEZE, INDEX_CLEANUP OFF) documents"
+
+
+# Sessions that we block.
+
+
+def blocked(waited, *blockers, pid=99):
+    return {
+        "pid": pid,
+        "usename": "app",
+        "application_name": "shop",
+        "query": "UPDATE documents\n SET body = $1",
+        "waited": waited,
+        "blockers": [{"pid": number, "application_name": name} for number, name in blockers] or None,
+    }
+
+
+def test_nobody_is_blocked():
+    found = only("blocked sessions")
+    assert (found.state, found.reason, found.pressure) == (OK, "nobody is blocked by us", 0.0)
+
+
+def test_who_is_blocked_by_others_is_none_of_our_business():
+    assert only("blocked sessions", blocked(60, (13, "psql")), blocked(5)).state is OK
+
+
+@pytest.mark.parametrize("blocker", [(11, None), (13, "pgvmig backfill"), (14, "pgvmig cli")])
+def test_somebody_is_blocked_by_us(blocker):
+    found = only("blocked sessions", blocked(0.3, (13, "psql"), blocker))
+    assert (found.state, found.pressure) == (STOP, pytest.approx(3.0))
+    assert found.reason == (
+        "session 99 (app, application shop) with 'UPDATE documents SET body = $1' has been blocked by us "
+        f"(pid {blocker[0]}) for 300 ms; the limit is 100 ms"
+    )
+
+
+def test_a_short_wait_is_what_any_transaction_costs():
+    found = only("blocked sessions", blocked(0.05, (11, None)))
+    assert (found.state, found.pressure) == (OK, pytest.approx(0.5))
+    assert only("blocked sessions", blocked(None, (11, None))).state is OK
+
+
+def test_all_who_are_blocked_are_counted():
+    found = only("blocked sessions", blocked(0.3, (11, None)), blocked(0.9, (11, None), pid=100))
+    assert found.reason.startswith("session 100")
+    assert "for 900 ms, 2 in all" in found.reason
+
+
+# The xmin horizon.
+
+
+def holder(held, **given):
+    return {
+        "kind": "session",
+        "pid": 55,
+        "usename": "ana",
+        "application_name": "psql",
+        "backend_type": "client backend",
+        "state": "idle in transaction",
+        "query": "SELECT * FROM sales",
+        "gid": None,
+        "slot_name": None,
+        "active": None,
+        "xids": 10,
+        "open": held,
+        "held": held,
+    } | given
+
+
+def test_nobody_holds_the_horizon():
+    assert only("xmin horizon").reason == "nobody holds back the xmin horizon"
+
+
+def test_a_short_transaction():
+    found = only("xmin horizon", holder(36.0))
+    assert (found.state, found.speed, found.pressure) == (OK, 1.0, pytest.approx(0.01))
+
+
+def test_a_long_transaction_halves_the_speed_and_says_who_it_is():
+    found = only("xmin horizon", holder(600.0))
+    assert (found.state, found.speed) == (OK, 0.5)
+    assert found.reason == (
+        "session 55 (ana, application psql, idle in transaction) with 'SELECT * FROM sales' "
+        "has held back the xmin horizon for 10 min: updates are no longer HOT"
+    )
+    assert found.next_step == "let it end, or SELECT pg_terminate_backend(55)"
+
+
+def test_a_transaction_that_was_forgotten_stops():
+    found = only("xmin horizon", holder(600.0), holder(3 * 3600.0, pid=56))
+    assert (found.state, found.pressure) == (STOP, 3.0)
+    assert found.reason.startswith("session 56")
+    assert found.reason.endswith("has held back the xmin horizon for 3.0 h, the limit is 60 min")
+
+
+def test_it_does_not_matter_to_a_side_table():
+    subject = Subject(relation=DOCUMENTS, vector_relation=SIDE, rewrites=False)
+    found = only("xmin horizon", holder(7200.0), subject=subject)
+    assert (found.state, found.speed) == (OK, 1.0)
+
+
+@pytest.mark.parametrize("own", [{"pid": 11}, {"application_name": "pgvmig backfill"}])
+def test_our_own_sessions_do_not_count(own):
+    assert only("xmin horizon", holder(7200.0, **own)).reason == "nobody holds back the xmin horizon"
+
+
+def test_either_limit_can_be_switched_off():
+    assert only("xmin horizon", holder(600.0), limits={"max_horizon_age": None}).speed == 1.0
+    slow = only("xmin horizon", holder(7200.0), limits={"stop_horizon_age": None})
+    assert (slow.state, slow.speed, slow.pressure) == (OK, 0.5, None)
+    off = only("xmin horizon", holder(7200.0), limits={"max_horizon_age": None, "stop_horizon_age": None})
+    assert (off.state, off.reason) == (NOT_APPLICABLE, "max_horizon_age and stop_horizon_age are not set")
+
+
+def test_a_prepared_transaction():
+    row = holder(7200.0, kind="prepared", pid=None, gid="it's", open=None)
+    found = only("xmin horizon", row)
+    assert (found.state, found.next_step) == (STOP, "COMMIT PREPARED or ROLLBACK PREPARED 'it''s'")
+    assert found.reason.startswith("prepared transaction it's (ana) has held")
+
+
+def slot_with_xmin(xids, held=None, *, active=True):
+    return holder(held, kind="slot", pid=None, slot_name="s1", active=active, xids=xids, open=None)
+
+
+def sampled(*samples):
+    history = History()
+    for clock, xid in samples:
+        history.add(clock, 1, xid)
+    return history
+
+
+def test_a_standbys_slot_is_as_old_as_we_have_seen_it():
+    # The next transaction is 5000 now; the slot's xmin is 4900, which was the next one until 300 s ago.
+    history = sampled((NOW - 400, 4890), (NOW - 300, 4910), (NOW, 5000))
+    found = only("xmin horizon", slot_with_xmin(100), history=history)
+    assert (found.state, found.speed) == (OK, 0.5)
+    assert found.reason.startswith("replication slot s1 (active) has held back the xmin horizon for 5 min")
+    assert "hot_standby_feedback" in found.next_step
+    assert only("xmin horizon", slot_with_xmin(100), history=sampled((NOW, 5000))).speed == 1.0
+
+
+def test_an_inactive_slot_with_an_xmin_is_as_old_as_it_is_inactive():
+    found = only("xmin horizon", slot_with_xmin(100, 7200.0, active=False))
+    assert found.state is STOP
+    assert "SELECT pg_drop_replication_slot('s1') if it is gone" in found.next_step
+
+
+def test_a_standby_without_a_slot_holds_by_its_sender():
+    row = holder(None, backend_type="walsender", application_name="s2", state="active", query=None, xids=100)
+    found = only("xmin horizon", row, history=sampled((NOW - 400, 4890), (NOW - 300, 4910), (NOW, 5000)))
+    assert found.reason.startswith("standby s2, by hot_standby_feedback, has held")
+    assert found.speed == 0.5
+
+
+def test_an_old_snapshot_of_a_statement_that_runs_is_seen_by_our_samples():
+    # REPEATABLE READ: the present statement began a second ago, the transaction ten minutes ago.
+    row = holder(1.0, open=600.0, state="active", xids=100)
+    history = sampled((NOW - 400, 4890), (NOW - 300, 4910), (NOW, 5000))
+    assert only("xmin horizon", row, history=history).speed == 0.5
+    # A transaction that is younger than the xmin that it found has held it since it began.
+    assert only("xmin horizon", row | {"open": 2.0}, history=history).speed == 1.0
+
+
+# Caps.
+
+
+def test_the_wal_rate_is_off_by_default():
+    found = only("WAL rate")
+    assert (found.state, found.reason) == (NOT_APPLICABLE, "max_wal_rate is not set")
+
+
+def wal(*samples):
+    history = History()
+    for clock, lsn in samples:
+        history.add(clock, lsn, None)
+    return history
+
+
+def test_the_wal_rate_of_the_last_seconds():
+    history = wal(*((NOW - 10 + second, second * 2 * MB) for second in range(11)))
+    found = only("WAL rate", history=history, limits={"max_wal_rate": 4 * MB})
+    assert (found.state, found.pressure) == (OK, 0.5)
+    assert found.reason == "the cluster writes 2.0 MB of WAL in a second"
+    found = only("WAL rate", history=history, limits={"max_wal_rate": MB})
+    assert (found.state, found.pressure) == (STOP, 2.0)
+    assert found.reason == "the cluster writes 2.0 MB of WAL in a second, the limit is 1.0 MB"
+
+
+def test_the_wal_rate_falls_while_nothing_is_written():
+    burst = [(NOW - 20, 0), (NOW - 19, 100 * MB)]
+    quiet = [(NOW - 19 + second, 100 * MB) for second in range(1, 20)]
+    found = only("WAL rate", history=wal(*burst, *quiet), limits={"max_wal_rate": MB})
+    assert (found.state, found.pressure) == (OK, 0.0)
+
+
+@pytest.mark.parametrize("samples", [(), ((NOW, 1),), ((NOW - 0.1, 1), (NOW, 2))])
+def test_the_wal_rate_is_unknown_at_first(samples):
+    found = only("WAL rate", history=wal(*samples), limits={"max_wal_rate": MB})
+    assert (found.state, found.reason) == (UNKNOWN, "how much WAL is written in a second is not known yet")
+
+
+def test_the_rate_of_a_ring():
+    ring = Ring()
+    assert ring.rate(5, 0.2) is None
+    for clock in range(20):
+        ring.add(float(clock), clock * 10)
+    assert ring.rate(5, 0.2) == 10.0
+    assert ring.rate(5, 30) is None
+    # Between two samples nothing is known: the one before the window counts.
+    ring.add(40.0, 1190)
+    assert ring.rate(5, 0.2) == pytest.approx(1000 / 21)
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"), [("size of pg_wal", "max_pg_wal"), ("size of the database", "max_database_size")]
+)
+def test_caps_on_sizes(name, limit):
+    assert only(name).reason == f"{limit} is not set"
+    assert only(name, {"bytes": 3 * MB}, limits={limit: 3 * MB}).state is OK
+    found = only(name, {"bytes": 3 * MB + 1}, limits={limit: 3 * MB})
+    assert (found.state, found.reason) == (STOP, f"the {name} is 3.0 MB, {limit} is 3.0 MB")
+    assert only(name, {"bytes": None}, limits={limit: 1}).state is UNKNOWN
+
+
+def test_free_disk_space():
+    limits = {"min_free_disk": 2 * MB, "disk_path": "/data"}
+    assert only("free disk space").reason == "min_free_disk is not set"
+    assert only("free disk space", {"path": "/data", "bytes": 2 * MB}, limits=limits).state is OK
+    found = only("free disk space", {"path": "/data", "bytes": MB}, limits=limits)
+    assert found.state is STOP
+    assert found.reason == "1.0 MB are free on the file system of /data, min_free_disk is 2.0 MB"
+
+
+def test_free_disk_space_of_nowhere():
+    found = only("free disk space", limits={"min_free_disk": 1})
+    assert (found.state, found.lasting) == (UNKNOWN, True)
+    assert found.reason == "min_free_disk is set and disk_path is not"
+
+
+def test_free_disk_space_is_asked_of_this_machine(tmp_path):
+    limits = DEFAULTS.changed(min_free_disk=1, disk_path=str(tmp_path))
+    (row,) = named("free disk space").probe(limits)
+    assert row["bytes"] > 0
+    with pytest.raises(FileNotFoundError):
+        named("free disk space").probe(limits.changed(disk_path=str(tmp_path / "gone")))
+
+
+# Pauses.
+
+
+def paused(relation=None, slot=None, reason=None):
+    target = None if relation is None else "documents"
+    return {"relation": relation, "target": target, "slot": slot, "paused_by": "dba", "reason": reason}
+
+
+def test_nobody_has_paused():
+    assert only("pause").state is OK
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (paused(), "everything was paused by dba"),
+        (paused(reason="sale"), "everything was paused by dba: sale"),
+        (paused(DOCUMENTS, "embedding"), "documents was paused by dba"),
+    ],
+)
+def test_an_operators_pause(row, said):
+    found = only("pause", row)
+    assert (found.state, found.kind, found.reason) == (STOP, "pause", said)
+    assert found.next_step.startswith("pgvmig resume")
+
+
+@pytest.mark.parametrize("row", [paused(OTHER, "embedding"), paused(DOCUMENTS, "title")])
+def test_a_pause_of_something_else(row):
+    assert only("pause", row).state is OK
+
+
+def test_a_pause_is_no_failure_whatever_else_is_not_well():
+    stopped, unknown = only("pause", paused()), only("index build", sees_figures=False)
+    assert Verdict((stopped, unknown)).paused
+    assert not Verdict((unknown,)).paused
+    assert not Verdict((only("pause", error=DatabaseError("it broke")),)).paused
+
+
+def test_the_pause_file(tmp_path):
+    file = tmp_path / "pause"
+    limits = {"pause_file": str(file)}
+
+    def found():
+        return only("pause file", *named("pause file").probe(DEFAULTS.changed(**limits)), limits=limits)
+
+    assert (found().state, found().reason) == (OK, f"there is no file {file}")
+    file.touch()
+    assert (found().state, found().reason) == (STOP, f"paused: the file {file} exists")
+    assert Verdict((found(),)).paused
+    file.unlink()
+    file.symlink_to(tmp_path / "nothing")  # it is there, wherever it leads
+    assert found().state is STOP
+
+
+def test_a_pause_file_in_a_directory_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        named("pause file").probe(DEFAULTS.changed(pause_file=str(tmp_path / "gone" / "pause")))
+
+
+def test_a_pause_file_whose_directory_is_none(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        named("pause file").probe(DEFAULTS.changed(pause_file=str(tmp_path / "file" / "pause")))
+
+
+def test_no_pause_file_is_configured():
+    assert only("pause file").reason == "pause_file is not set"
+
+
+# Limits from the database.
+
+
+def throttled(settings, relation=DOCUMENTS, slot="embedding"):
+    return {"relation": relation, "target": "documents", "slot": slot, "settings": settings}
+
+
+def limits_after(*rows, subject=SUBJECT, error=None):
+    answers = {"throttle": Answer(NOW, rows, error)}
+    given = {"role": "worker", "sees_figures": True, "no_standbys": True, "standbys": ()}
+    snapshot = Snapshot(began=NOW, ended=NOW, lsn=1, answers=answers, **given)
+    return in_force(DEFAULTS, snapshot, subject)
+
+
+def test_limits_change_while_it_runs():
+    changed = limits_after(throttled({"max_lag": 0.8, "nice": 1}))
+    assert changed == DEFAULTS.changed(max_lag=timedelta(milliseconds=800), nice=1.0)
+    found = only("throttle", throttled({"max_lag": 0.8, "nice": 1}))
+    assert (found.state, found.reason) == (OK, "max_lag, nice changed in pgvmig.throttle")
+
+
+@pytest.mark.parametrize("row", [throttled({"nice": 1}, OTHER), throttled({"nice": 1}, DOCUMENTS, "title")])
+def test_limits_of_another_table_or_slot(row):
+    assert limits_after(row) == DEFAULTS
+    assert only("throttle", row).reason == "nothing changed in pgvmig.throttle"
+
+
+@pytest.mark.parametrize("settings", [{"max_lagg": 1}, {"custom_sql": "SELECT true"}, {"max_lag": "soon"}])
+def test_limits_that_are_not_understood_stop_rather_than_go_unlimited(settings):
+    found = only("throttle", throttled(settings))
+    assert found.state is UNKNOWN
+    assert found.reason.startswith("pgvmig.throttle is not understood: ")
+    assert limits_after(throttled(settings)) == DEFAULTS
+
+
+def test_limits_that_contradict_the_others_stop_as_well():
+    assert only("throttle", throttled({"stop_horizon_age": 1})).state is UNKNOWN
+    assert limits_after(throttled({"stop_horizon_age": 1})) == DEFAULTS
+
+
+def test_limits_that_cannot_be_read_stay():
+    assert limits_after(error=DatabaseError("it broke")) == DEFAULTS
+
+
+# The operator's own query.
+
+
+def result(value, rows=1, columns=1):
+    return {"rows": rows, "columns": columns, "value": value}
+
+
+@pytest.mark.parametrize(
+    ("row", "state", "said"),
+    [
+        (result(True), OK, "custom_sql returned true"),
+        (result(False), STOP, "custom_sql returned false"),
+        (result(None), UNKNOWN, "custom_sql returned NULL"),
+        (result(1), STOP, "custom_sql returned a int, not a boolean"),
+        (result("t"), STOP, "custom_sql returned a str, not a boolean"),
+        (result(None, rows=0), STOP, "custom_sql returned no row of 1 columns, not one boolean"),
+        (result(None, rows=2), STOP, "custom_sql returned several rows of 1 columns, not one boolean"),
+        (result(None, columns=2), STOP, "custom_sql returned one row of 2 columns, not one boolean"),
+    ],
+)
+def test_custom_sql(row, state, said):
+    found = only("custom SQL", row, limits={"custom_sql": "SELECT true"})
+    assert (found.state, found.reason) == (state, said)
+
+
+def test_an_error_of_custom_sql_stops_with_the_servers_message():
+    error = DatabaseError('relation "jobs" does not exist')
+    found = only("custom SQL", limits={"custom_sql": "SELECT true"}, error=error)
+    assert (found.state, found.reason) == (STOP, 'custom_sql failed: relation "jobs" does not exist')
+
+
+def test_no_custom_sql():
+    assert only("custom SQL").reason == "custom_sql is not set"
+
+
+def test_the_registry_has_every_file_of_its_folder():
+    listed = {signal.judge.__module__.rsplit(".", 1)[1] for signal in registry.SIGNALS}
+    folder = Path(registry.__file__).with_name("watch")
+    assert {path.stem for path in folder.glob("[a-z]*.py")} <= listed
