@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -10,10 +11,14 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from pgvmig import sql as files
+from pgvmig.catalog import control
 from pgvmig.catalog.versions import Version
 from pgvmig.lifecycle import State
 
 Row = dict[str, Any]
+
+# A worker renews its leases, and is seen, every few seconds; see backfill/companion.py.
+SILENT = timedelta(seconds=15)
 
 
 def collect(conn: psycopg.Connection[Any], versions: list[Version], *, count: bool, max_stale_age: timedelta) -> Row:
@@ -21,10 +26,13 @@ def collect(conn: psycopg.Connection[Any], versions: list[Version], *, count: bo
 
     `count` counts every row of every table, which reads them whole; without it `rows` is None.
     """
+    chosen = {version.version_id for version in versions}
     return {
         "installation": _rows(conn, "installation")[0],
         "versions": _versions(conn, versions, count=count, max_stale_age=max_stale_age),
         "mismatches": _mismatches(conn, versions),
+        "pauses": [asdict(pause) for pause in control.pauses(conn)],
+        "pacing": [row for row in _rows(conn, "pacing", number=sql.Literal(20)) if row.pop("version_id") in chosen],
         "events": _rows(conn, "events", number=sql.Literal(10)),
     }
 
@@ -36,11 +44,12 @@ def _versions(
     failures = _by_version(conn, "failures")
     progress = _by_version(conn, "progress")
     indexes = _rows(conn, "indexes")
-    runs = _rows(conn, "runs")
+    runs = [_worker(row) for row in _rows(conn, "runs")]
     found = []
     for v in versions:
         waiting = queue.get(v.version_id, {})
         failed = failures.get(v.version_id, {})
+        workers = [row for row in runs if row["version_id"] == v.version_id]
         found.append(
             {
                 "target": v.label,
@@ -62,16 +71,30 @@ def _versions(
                 "oldest_stale": waiting.get("oldest"),
                 "failed": failed.get("failed", 0),
                 "last_error": failed.get("last_error"),
-                "progress": progress.get(v.version_id),
+                "progress": _with_eta(progress.get(v.version_id), workers),
                 "indexes": [
                     {key: row[key] for key in ("name", "valid", "method")}
                     for row in indexes
                     if row["version_id"] == v.version_id
                 ],
-                "workers": [row for row in runs if row["version_id"] == v.version_id],
+                "workers": workers,
             }
         )
     return found
+
+
+def _worker(run: Row) -> Row:
+    """Return a run with `silent`: it has not ended, and nobody has heard of it for longer than a worker can be busy."""
+    return run | {"silent": run["ended_at"] is None and run["silent_for"] > SILENT}
+
+
+def _with_eta(progress: Row | None, workers: list[Row]) -> Row | None:
+    """Add how long the walk will take at the present speed of all workers: an estimate from estimates."""
+    if progress is None:
+        return None
+    speed = sum(run["rows_per_second"] or 0 for run in workers if run["ended_at"] is None and not run["silent"])
+    left = progress["rows_left_estimate"]
+    return progress | {"eta_seconds": left / speed if left is not None and speed else None}
 
 
 def _coverage(conn: psycopg.Connection[Any], version: Version, max_stale_age: timedelta) -> Row:

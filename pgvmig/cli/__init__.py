@@ -18,6 +18,7 @@ COMMANDS = {
     "plan": "Which layout to choose for a version, and what its backfill costs",
     "status": "Versions, their coverage, the workers and what to do next",
     "backfill": "Embed what is missing or stale",
+    "signals": "What the pacing signals say now",
     "pause": "Let workers write nothing, at once",
     "resume": "Take a pause back",
     "throttle": "Change pacing limits while workers run, or show them",

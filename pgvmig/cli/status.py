@@ -8,8 +8,14 @@ from typing import Any
 
 import click
 
+from pgvmig import config
 from pgvmig.catalog import standbys, status, versions
-from pgvmig.cli import output
+from pgvmig.cli import output, workers
+from pgvmig.cli.signals import plain, subject_of
+from pgvmig.pacing import calm
+from pgvmig.pacing.configured import configured
+from pgvmig.pacing.signals import PAUSE
+from pgvmig.pacing.watch import horizon
 from pgvmig.switch import MAX_STALE_AGE
 
 
@@ -20,18 +26,29 @@ from pgvmig.switch import MAX_STALE_AGE
 def command(target: str | None, no_count: bool, dsn: str | None, as_json: bool) -> None:
     """Show every version of TARGET (or of all): coverage, workers, failures, and the next command.
 
-    Says as well when the active version is not the one that the Alembic revisions made active.
+    Of workers: how they go on, since when and why, their speed, and how much is left, estimated from the planner's
+    figures. Of signals: those that are not OK, as this command's own role sees them (`pgvmig signals` shows all). Says
+    as well when the active version is not the one that the Alembic revisions made active.
 
     \b
-    JSON: {"installation": {...}, "versions": [{"target", "version", "state", "rows": {...}, "workers": [...],
-           "next", ...}], "standbys": [...], "mismatches": [...], "events": [...]}
+    JSON: {"installation": {...}, "versions": [{"target", "version", "state", "rows": {...}, "workers": [{"state":
+           "stopped", "since", "signal", "reason", "next", "rows_per_second", "batch_size", "speed", "rows_updated",
+           "rows_hot", "silent": false, "silent_for", ...}], "progress": {"rows_estimate", "rows_left_estimate",
+           "eta_seconds", "leases", "leases_free", "leases_over", ...}, "horizon": null, "next", ...}],
+           "signals": [...], "pauses": [...], "pacing": [{"at", "state", "signal", "reason", "next", ...}],
+           "standbys": [...], "mismatches": [...], "events": [...]}; signals as `pgvmig signals`, pauses as
+           `pgvmig pause`
     """
     with output.connect(dsn) as conn:
         selected = versions.select(conn, target)
         found = status.collect(conn, selected, count=not no_count, max_stale_age=MAX_STALE_AGE)
         found["standbys"] = [asdict(standby) for standby in standbys.all_standbys(conn)]
+        subject = subject_of(conn, target)
+    verdict = calm.signals(config.dsn(dsn), configured().limits, subject)
+    found["signals"] = plain(verdict)
     for version in found["versions"]:
         version["next"] = status.next_step(version)
+        version["horizon"] = _horizon(version, found["signals"])
     if as_json:
         output.print_json(found)
     else:
@@ -44,7 +61,8 @@ def _show(found: dict[str, Any]) -> None:
     else:
         columns = ("target", "version", "state", "model", "rows", "embedded", "queued", "failed", "index")
         output.table("Versions", columns, [_version_row(v) for v in found["versions"]])
-    _show_workers(found["versions"])
+    _show_signals(found)
+    workers.show(found)
     _show_standbys(found)
     for mismatch in found["mismatches"]:
         output.say(
@@ -57,6 +75,30 @@ def _show(found: dict[str, Any]) -> None:
             output.say(f"{version['target']} {version['version']} last error: {version['last_error']}")
         if version["next"]:
             output.say(f"Next: {version['next']}")
+
+
+def _horizon(version: dict[str, Any], signals: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return what holds back the xmin horizon where that matters: updates that are not HOT, or the signal says so."""
+    at_work = [worker for worker in version["workers"] if worker["ended_at"] is None]
+    shares = [share for worker in at_work if (share := workers.hot_share(worker)) is not None]
+    poor = any(share < workers.POOR_HOT_SHARE for share in shares)
+    for reading in signals:
+        held = reading["state"] != "ok" or reading["speed"] < 1 or (poor and reading["pressure"])
+        if reading["kind"] == horizon.NAME and at_work and held:
+            return reading
+    return None
+
+
+def _show_signals(found: dict[str, Any]) -> None:
+    for pause in found["pauses"]:
+        output.say(
+            f"{pause['target'] or 'Everything'} is paused by {pause['paused_by']} since "
+            f"{pause['paused_at']:%Y-%m-%d %H:%M}. Next: pgvmig resume {pause['target'] or ''}".rstrip()
+        )
+    for reading in found["signals"]:
+        if reading["state"] in ("stop", "unknown") and reading["kind"] != PAUSE:
+            step = f". Next: {reading['next_step']}" if reading["next_step"] else ""
+            output.say(f"{reading['state'].upper()} {reading['signal']}: {reading['reason']}{step}")
 
 
 def _version_row(version: dict[str, Any]) -> tuple[Any, ...]:
@@ -82,24 +124,6 @@ def _index(indexes: list[dict[str, Any]]) -> str | None:
 
 def _short(model: str, width: int = 14) -> str:
     return model if len(model) <= width else model[: width - 1] + "…"
-
-
-def _show_workers(versions_found: list[dict[str, Any]]) -> None:
-    rows = [
-        (
-            f"{version['target']} {version['version']}",
-            f"{worker['host']}:{worker['pid']}",
-            worker["ended_why"] or ("waits: " + worker["waiting"] if worker["waiting"] else "works"),
-            worker["rows_written"],
-            worker["batches"],
-            worker["rows_outrun"],
-            _seconds(worker["peak_lag"]),
-        )
-        for version in versions_found
-        for worker in version["workers"]
-    ]
-    if rows:
-        output.table("Workers", ("version", "process", "state", "written", "batches", "outrun", "peak lag"), rows)
 
 
 def _show_standbys(found: dict[str, Any]) -> None:
