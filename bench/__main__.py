@@ -12,6 +12,7 @@ import click
 
 from bench import foreground, lag, latency, machine, million, processes, stage
 from bench.figures import Measurement
+from bench.peers import compare
 from bench.report import Report
 from bench.stage import Stage
 
@@ -22,7 +23,7 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     foreground.MEASUREMENT,
     lag.MEASUREMENT,
 )
-PEERS: tuple[Measurement, ...] = ()
+PEERS: tuple[Measurement, ...] = (compare.MEASUREMENT,)
 
 
 @click.command()

@@ -29,7 +29,7 @@ from pgvmig.pacing.limits import DEFAULTS
 
 _NAME = "slow"
 # The standby's startup process runs for the first and is stopped for the second, in seconds.
-_RUNS, _STANDS = 0.01, 0.09
+_RUNS, _STANDS = 0.005, 0.245
 _INTERVAL = 0.05
 
 
@@ -50,7 +50,7 @@ def run(stage: Stage) -> list[Figure]:
     documents = Documents(stage.pick(60_000, 500), characters=400, dimensions=0)
     limit = DEFAULTS.max_lag.total_seconds()
     paced, unpaced = list[float](), list[float]()
-    with provider.spawned(384) as served, embedded.standby(stage.server, _NAME) as standby, _slowed(standby):
+    with provider.spawned(384) as served, embedded.standby(stage.server, _NAME) as standby:
         for number in stage.rounds:
             paced.append(_peak(stage, documents, served, standby, declared=True) / limit)
             unpaced.append(_peak(stage, documents, served, standby, declared=False) / limit)
@@ -70,7 +70,7 @@ def _peak(stage: Stage, documents: Documents, served: Provider, standby: Server,
             with psycopg.connect(dsn, autocommit=True) as conn:
                 standbys.add(conn, _NAME)
         _wait_for_replay(dsn, standby)
-        with _sampled(dsn, standby) as lag:
+        with _slowed(standby), _sampled(dsn, standby) as lag:
             with worker.started(dsn, served, "--max-time", f"{seconds}s") as started:
                 started.wait()
             time.sleep(_INTERVAL)

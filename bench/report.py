@@ -14,6 +14,7 @@ from rich.table import Table
 from bench.figures import Figure, Measurement, shown
 
 _COLUMNS = ("measurement", "figure", "median", "range", "target", "met")
+_WIDTH = 120
 _SIGNS = {True: "yes", False: "**no**", None: ""}
 
 
@@ -46,7 +47,8 @@ class Report:
             if row[0]:
                 table.add_section()
             table.add_row(*(cell.replace("**", "") for cell in row))
-        Console().print(table)
+        console = Console()
+        console.print(table, width=None if console.is_terminal else _WIDTH)
 
     def markdown(self) -> str:
         """Return the table with what it was measured on."""
