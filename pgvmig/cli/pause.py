@@ -34,10 +34,8 @@ def command(target: str | None, reason: str | None, dsn: str | None, as_json: bo
     if as_json:
         show_json(changed, pauses)
         return
-    name = what.label or "everything"
-    output.say(
-        f"{name} is paused. Next: pgvmig resume{_argument(what.label)}" if changed else f"{name} was paused before."
-    )
+    said = f"is paused. Next, to go on: pgvmig resume{_argument(what.label)}" if changed else "was paused before."
+    output.say(f"{what.label or 'Everything'} {said}")
     for found in pauses:
         output.say(f"  {describe(found)}")
 
