@@ -12,7 +12,7 @@ from pgvmig.planning.advice import Warning  # noqa: A004
 from pgvmig.planning.costs import Churn, Cost, Work
 from pgvmig.runner import Runner
 
-# The backfill's default: a table with fewer pages has several rows of a page in one transaction.
+# The backfill's default.
 BATCH = 64
 
 
@@ -76,8 +76,7 @@ def make(
     """
     known = facts.gather(run, where, own=own, exact=exact)
     rows, stored = _with_vectors(known, space, own)
-    at_once = max(1, BATCH // max(known.table["pages"], 1))
-    played = pages.play(rows, block=known.table["block_size"], fillfactor=known.table["fillfactor"], at_once=at_once)
+    played = pages.play(rows, block=known.table["block_size"], fillfactor=known.table["fillfactor"], batch=BATCH)
     work = _work(known, space, stored, played, rate)
     column = costs.column_cost(work, known.indexes)
     case = _case(run, where, known, column, costs.hnsw_memory(known.rows, work.vector))
