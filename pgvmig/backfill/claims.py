@@ -122,14 +122,16 @@ class Claims:
 
     def release(self, claim: Claim, found: int = 0) -> None:
         """End a lease whose rows were seen to; of pages, say how many rows they had for us."""
-        if isinstance(claim, Range):
-            self._run("finish_range", lease_id=claim.lease_id, found=found)
-        else:
-            self._run("release_entries", lease_id=claim.lease_id)
+        with transaction(self._conn):
+            if isinstance(claim, Range):
+                self._run("finish_range", lease_id=claim.lease_id, found=found)
+            else:
+                self._run("release_entries", lease_id=claim.lease_id)
 
     def give_back(self, claim: Claim) -> None:
         """End a lease whose rows were not seen to: the next worker takes it at once."""
-        self._run("give_back_range" if isinstance(claim, Range) else "release_entries", lease_id=claim.lease_id)
+        with transaction(self._conn):
+            self._run("give_back_range" if isinstance(claim, Range) else "release_entries", lease_id=claim.lease_id)
 
     def end_walk(self, claim: Range, end: int, *, missing: bool) -> None:
         """End the closing look: the walk is at its end, or with rows still missing another pass begins."""
@@ -183,8 +185,9 @@ class Claims:
 
 def release_all(conn: psycopg.Connection[Any], run_id: UUID) -> None:
     """End every lease of a run: of rows in the log altogether, of pages so that the next worker takes them."""
-    for name in ("give_back_ranges", "release_all_entries"):
-        conn.execute(_query(name), {"run_id": run_id})
+    with transaction(conn):
+        for name in ("give_back_ranges", "release_all_entries"):
+            conn.execute(_query(name), {"run_id": run_id})
 
 
 def _query(name: str) -> sql.Composed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +17,7 @@ from uuid import UUID
 import psycopg
 
 from pgvmig import sql as files
+from pgvmig.backfill.transactions import PASSING
 from pgvmig.catalog.connection import connect, translate
 from pgvmig.errors import PgvmigError
 
@@ -69,7 +71,9 @@ class Companion:
             while not self._over.is_set():
                 if time.monotonic() >= self._due:
                     self._due = time.monotonic() + interval
-                    self._renew()
+                    # our own batch may hold a lease for longer than we wait for it; the next time is soon
+                    with suppress(*PASSING):
+                        self._renew()
                 self._listen()
         except psycopg.Error as error:
             self.error = translate(error)

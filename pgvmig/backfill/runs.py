@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 
 from pgvmig import sql as files
 from pgvmig.backfill.batches import Written
+from pgvmig.backfill.transactions import transaction
 from pgvmig.catalog.versions import Version
 from pgvmig.pacing.limits import DEFAULTS, Limits, settings, to_json
 
@@ -50,7 +51,8 @@ class RunLog:
     def begin(self, conn: psycopg.Connection[Any], version: Version, limits: Limits) -> None:
         """Add the row of a version, with the limits that the run was started with."""
         here = {"host": socket.gethostname(), "pid": os.getpid(), "limits": Jsonb(_unusual(limits))}
-        self._run(conn, "begin_run", version_id=version.version_id, **here)
+        with transaction(conn):
+            self._run(conn, "begin_run", version_id=version.version_id, **here)
 
     def count(self, conn: psycopg.Connection[Any], version: Version, written: Written) -> None:
         """Count a batch in the transaction that writes it."""
@@ -66,11 +68,13 @@ class RunLog:
 
     def count_outrun(self, conn: psycopg.Connection[Any], version: Version, rows: int) -> None:
         """Count rows that stayed locked."""
-        self._run(conn, "count_outrun", version_id=version.version_id, outrun=rows)
+        with transaction(conn):
+            self._run(conn, "count_outrun", version_id=version.version_id, outrun=rows)
 
     def end(self, conn: psycopg.Connection[Any], why: str) -> None:
         """Say that the run is over and why."""
-        self._run(conn, "end_run", why=why)
+        with transaction(conn):
+            self._run(conn, "end_run", why=why)
 
     def _run(self, conn: psycopg.Connection[Any], name: str, **given: Any) -> None:
         conn.execute(files.query("backfill", name), {"run_id": self.run_id, **given})

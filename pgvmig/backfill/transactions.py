@@ -17,7 +17,7 @@ from pgvmig import sql as files
 T = TypeVar("T")
 
 # What passes by itself: a table lock of somebody's DDL, a conflict with another transaction, a slow moment.
-_PASSING = (pg.LockNotAvailable, pg.DeadlockDetected, pg.SerializationFailure, pg.QueryCanceled)
+PASSING = (pg.LockNotAvailable, pg.DeadlockDetected, pg.SerializationFailure, pg.QueryCanceled)
 _ATTEMPTS = 20
 
 
@@ -36,7 +36,7 @@ def patiently(action: Callable[[], T], stop: Callable[[], bool]) -> T:
     for attempt in count(1):
         try:
             return action()
-        except _PASSING:
+        except PASSING:
             if attempt == _ATTEMPTS or stop():
                 raise
             time.sleep(random.uniform(0.05, 0.5))  # noqa: S311  # so that two do not meet again

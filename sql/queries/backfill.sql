@@ -5,9 +5,13 @@
 SELECT pg_is_in_recovery(), current_setting('transaction_read_only')::boolean
 
 -- name: transaction_settings
--- Hidden rows must be an error. The worker waits for no row; it may wait for a table, and then not for long.
+-- Hidden rows must be an error. The worker waits for no row; it may wait for a table, and then not for long. Nor for a
+-- synchronous standby: where that is gone COMMIT hangs past every timeout, with the batch's rows locked. What a failover
+-- then loses of a batch it loses altogether, vectors and what was taken out of the log, so the next worker does it again.
 SELECT set_config('row_security', 'off', true), set_config('lock_timeout', '2s', true),
-       set_config('statement_timeout', '60s', true)
+       set_config('statement_timeout', '60s', true),
+       set_config('synchronous_commit',
+                  CASE current_setting('synchronous_commit') WHEN 'off' THEN 'off' ELSE 'local' END, true)
 
 -- name: lock_backfill
 SELECT b.pass, b.next_block, b.end_block, b.walked
