@@ -33,8 +33,9 @@ lint: setup ## ruff, mypy --strict, import contracts
 test: lint ## lint, then every test
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
-docs: setup ## write docs/cli.md again from the commands
+docs: setup ## write docs/cli.md and the tables of docs/pacing.md again
 	$(BIN)/python -m pgvmig.cli.reference > docs/cli.md
+	$(BIN)/python -m pgvmig.cli.pacing_reference docs/pacing.md
 
 lock: setup ## write the lock file again from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv

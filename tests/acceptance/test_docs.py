@@ -13,9 +13,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pgvmig.cli import COMMANDS, reference
+from pgvmig.cli import COMMANDS, pacing_reference, reference
 from pgvmig.demo.model_server import serving
 from pgvmig.demo.models import HashModel
+from pgvmig.pacing.controller import State
+from pgvmig.pacing.limits import settings
+from pgvmig.pacing.registry import SIGNALS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -154,6 +157,30 @@ def test_readme_quotes_the_gate() -> None:
 
 def test_cli_reference_is_current() -> None:
     assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == reference.render(), "make docs"
+
+
+def test_pacing_tables_are_current() -> None:
+    text = (ROOT / "docs" / "pacing.md").read_text(encoding="utf-8")
+    assert text == pacing_reference.render(text), "make docs"
+    assert [setting.name for setting in settings() if f"| `{setting.name}` |" not in text] == []
+    assert [signal.name for signal in SIGNALS if f"| {signal.name} |" not in text] == []
+    assert [str(state) for state in State if f"| {state} |" not in text] == []
+
+
+def test_pacing_at_three_in_the_morning(reader: Reader) -> None:
+    prepare_readme(reader)
+    (revision,) = blocks("README.md", "python")
+    head = "revision = '0001'\ndown_revision = None\n"
+    (reader.folder / "migrations" / "versions" / "0001_v2.py").write_text(head + revision)
+    for command in ("pgvmig init", "pgvmig standby none", "alembic upgrade head"):
+        reader.run(["bash", "-c", command])
+    assert reader.follow(ROOT / "docs" / "pacing.md") >= 5
+    reader.run(["pgvmig", "backfill"])  # with the limits of the page's pgvmig.toml
+    with psycopg.connect(reader.dsn) as conn:
+        limits = conn.execute("SELECT limits FROM pgvmig.backfill_run").fetchone()
+        assert limits == ({"max_lag": 0.8, "nice": 1, "max_slot_wal": 4 * 1024**3},)
+        verbs = "SELECT verb FROM pgvmig.event WHERE source = 'cli' AND verb <> 'declare standby' ORDER BY event_id"
+        assert conn.execute(verbs).fetchall() == [("pause",), ("throttle",), ("resume",), ("throttle",)]
 
 
 def test_every_command_is_in_the_reference() -> None:
