@@ -10,13 +10,27 @@ from pathlib import Path
 
 import click
 
-from bench import foreground, lag, latency, machine, million, processes, stage
+from bench import (
+    capture_cost,
+    column_hot,
+    foreground,
+    lag,
+    latency,
+    machine,
+    million,
+    processes,
+    stage,
+    table_write,
+)
 from bench.figures import Measurement
 from bench.peers import compare
 from bench.report import Report
 from bench.stage import Stage
 
 MEASUREMENTS: tuple[Measurement, ...] = (
+    table_write.MEASUREMENT,
+    column_hot.MEASUREMENT,
+    capture_cost.MEASUREMENT,
     latency.MEASUREMENT,
     million.MEASUREMENT,
     processes.MEASUREMENT,

@@ -1,7 +1,7 @@
 """The column layout's writing with vectors at hand: page-striped batches against batches in key order.
 
-A new version of a row that finds no room on its page goes into every index of the table again, the old model's HNSW graph
-included. Same vectors, same server, by turns; the worker's own code, one thread.
+A new version of a row that finds no room on its page goes into every index of the table again, the old model's HNSW
+graph included. Same vectors, same server, by turns; the worker's own code, one thread.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import psycopg
 
 from bench import provider, worker
 from bench.figures import TIMES, Figure, Measurement, Target, ratios
+from bench.lanes import Clock, lane_of
 from bench.stage import Stage
-from bench.table_write import Clock, lane_of
 from bench.tables import Documents
 from pgvmig.catalog.connection import connect
 

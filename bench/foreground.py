@@ -36,7 +36,6 @@ _MIX = (
     ("write", 15, "UPDATE documents SET title = 'Document ' || :id WHERE id = :id;"),
     ("edit", 5, "UPDATE documents SET body = left(body, -1) || '!' WHERE id = :id;"),
 )
-UNPACED = ("--batch-size", "10000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ def run(stage: Stage) -> list[Figure]:
         for number in stage.rounds:
             alone.append(_p95(stage, documents))
             paced.append(_p95(stage, documents, served, ()))
-            unpaced.append(_p95(stage, documents, served, UNPACED))
+            unpaced.append(_p95(stage, documents, served, worker.UNPACED))
             stage.say(f"round {number + 1}: p95 {alone[-1]:.1f} ms, {paced[-1]:.1f} paced, {unpaced[-1]:.1f} unpaced")
     return [
         Figure("p95 without a backfill", "ms", tuple(alone)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,8 +48,7 @@ class Report:
             if row[0]:
                 table.add_section()
             table.add_row(*(cell.replace("**", "") for cell in row))
-        console = Console()
-        console.print(table, width=None if console.is_terminal else _WIDTH)
+        Console(width=None if sys.stdout.isatty() else _WIDTH).print(table)
 
     def markdown(self) -> str:
         """Return the table with what it was measured on."""

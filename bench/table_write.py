@@ -1,7 +1,7 @@
 """The table layout's writing with vectors at hand, against a raw binary COPY of the same rows into a bare table.
 
-What pgvmig does and the raw COPY does not: look whether the text still is the one that was embedded, take the row out of
-the log, forget its outcome, write the provenance, renew the lease, count; a transaction for every batch.
+What pgvmig does and the raw COPY does not: look whether the text still is the one that was embedded, take the row out
+of the log, forget its outcome, write the provenance, renew the lease, count; a transaction for every batch.
 """
 
 from __future__ import annotations
@@ -9,24 +9,17 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
 from struct import pack
-from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import psycopg
 
 from bench import provider, worker
 from bench.figures import TIMES, Figure, Measurement, Target, ratios
+from bench.lanes import Clock, lane_of
 from bench.stage import Stage
 from bench.tables import Documents
-from pgvmig.backfill.batches import Answer, Batch
-from pgvmig.backfill.lane import Lane
-from pgvmig.backfill.runs import RunLog
 from pgvmig.catalog.connection import connect
-from pgvmig.pacing.limits import DEFAULTS
 
 _DIMENSIONS = 384
 _BATCH = 1_000
@@ -90,7 +83,7 @@ def _layout(dsn: str, rows: int, constraint: str | None = None) -> dict[str, flo
     with connect(dsn) as conn:
         if constraint:
             conn.execute(f"ALTER TABLE documents_v2_vectors ADD {constraint}")
-        clock = _Clock(_lane(conn, dsn), provider.vectors(_DIMENSIONS))
+        clock = Clock(lane_of(conn, dsn, batch=_BATCH), provider.vectors(_DIMENSIONS))
         began = time.perf_counter()
         clock.run()
         whole = time.perf_counter() - began
@@ -100,45 +93,4 @@ def _layout(dsn: str, rows: int, constraint: str | None = None) -> dict[str, flo
     return {_WRITTEN: rows / clock.writing, _READ: rows / whole}
 
 
-def _lane(conn: psycopg.Connection[Any], dsn: str) -> Lane:
-    version, log = worker.version(dsn), RunLog(uuid4())
-    log.begin(conn, version, DEFAULTS)
-    lane = Lane(conn, version, log, lease=timedelta(hours=1), batch_size=lambda: _BATCH, stop=lambda: False)
-    lane.begin(asked=False)
-    return lane
-
-
-@dataclass
-class _Clock:
-    """Works a lane off with vectors at hand; `writing` is the seconds that the write transactions took."""
-
-    lane: Lane
-    pool: Any
-    writing: float = 0.0
-
-    def run(self) -> None:
-        """Work until nothing can be claimed."""
-        while not self.lane.caught_up:
-            batch = self.lane.next_batch()
-            if batch is None:
-                self.lane.look()
-            elif batch.settled:
-                self.lane.settle(batch)
-            else:
-                self._write(batch)
-
-    def _write(self, batch: Batch) -> None:
-        rows, batch.to_embed = batch.to_embed, []
-        batch.answers += [Answer(row, "vector", self.pool[i % provider.POOL]) for i, row in enumerate(rows)]
-        began = time.perf_counter()
-        self.lane.write(batch)
-        self.writing += time.perf_counter() - began
-
-
 MEASUREMENT = Measurement("table-write", "the table layout's writing with vectors at hand, against a raw COPY", run)
-if __name__ == "__main__":
-    from bench import stage as stages
-
-    with stages.opened() as opened:
-        for figure in run(opened):
-            print(f"{figure.what:<60} {figure.median:>12,.2f} {figure.unit}")

@@ -26,6 +26,12 @@ from pgvmig.runner import ConnectionRunner
 
 PROVIDER = "bench"
 _WORK_LEFT = 3
+# Every limit that a run can be without.
+UNPACED = (
+    *("--max-batch-size", "10000", "--target-time", "1h", "--max-lag", "1h", "--max-lag-bytes", "1TB"),
+    *("--max-slot-wal", "off", "--max-sync-wait", "off", "--max-archive-backlog", "off"),
+    *("--max-blocking", "off", "--max-horizon-age", "off", "--stop-horizon-age", "off"),
+)
 
 
 class WorkerFailedError(Exception):
