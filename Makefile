@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 LOCK := requirements/dev.txt
 ROWS ?= 1500
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs lock clean
+.PHONY: help setup demo test lint docs bench bench-peers lock clean
 
 help: ## what each target does
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.done ## build .venv from the lock file, hashes checked
 
@@ -37,10 +38,16 @@ docs: setup ## write docs/cli.md and the tables of docs/pacing.md again
 	$(BIN)/python -m pgvmig.cli.reference > docs/cli.md
 	$(BIN)/python -m pgvmig.cli.pacing_reference docs/pacing.md
 
+bench: setup ## measure, about 15 minutes; BENCH_ARGS="--write docs/performance.md" keeps the table
+	$(BIN)/python -m bench $(BENCH_ARGS)
+
+bench-peers: setup ## the same table with vecshift and pgai, which are installed beside pgvmig
+	$(BIN)/python -m bench --peers $(BENCH_ARGS)
+
 lock: setup ## write the lock file again from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --extra test --universal --python-version 3.11 \
 	  --generate-hashes --no-header --quiet -o $(LOCK)
 
 clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-peers dist .mypy_cache .ruff_cache .pytest_cache

@@ -39,7 +39,7 @@ _LEAST = {"text": Target(at_least=0.75), "other": Target(at_least=0.9)}
 def run(stage: Stage) -> list[Figure]:
     """Update with one client and with several, all ways by turns; the share of the throughput that is left."""
     samples: dict[tuple[int, str, str], list[float]] = defaultdict(list)
-    rows, seconds = stage.pick(_ROWS, 500), stage.pick(5, 1)
+    rows, seconds = stage.pick(_ROWS, 500), stage.pick(3, 1)
     with ExitStack() as stack:
         databases = {name: stack.enter_context(_database(stage, rows, follow)) for name, follow in _FOLLOWED.items()}
         for number in stage.rounds:

@@ -59,6 +59,7 @@ def _bytes_per_second(stage: Stage, documents: Documents, served: Provider) -> f
     """Return how much WAL an unpaced run writes."""
     with stage.database(documents) as dsn, psycopg.connect(dsn, autocommit=True) as conn:
         worker.prepare(dsn, adopted=0)
+        standbys.add(conn, _NAME)
         served.counts(reset=True)
         before = _lsn(conn, "pg_current_wal_lsn()")
         with worker.started(dsn, served, "--max-time", f"{stage.pick(8, 2)}s", *worker.UNPACED) as started:

@@ -15,7 +15,7 @@ _IN_FLIGHT = 8
 
 def run(stage: Stage) -> list[Figure]:
     """Embed the same table with one request in flight and with eight."""
-    documents = Documents(stage.pick(80, 8) * _BATCH, characters=200, dimensions=0)
+    documents = Documents(stage.pick(48, 8) * _BATCH, characters=200, dimensions=0)
     with provider.spawned(384, _LATENCY if not stage.quick else 0.02) as served:
         samples = {1: list[float](), _IN_FLIGHT: list[float]()}
         for number in stage.rounds:
