@@ -52,4 +52,4 @@ def session(row: Mapping[str, Any]) -> str:
     if row.get("state"):
         said.append(row["state"])
     query = " ".join((row.get("query") or "").split())
-    return f"session {row['pid']} ({', '.join(said)})" + (f" with {query!r}" if query else "")
+    return f"session {row['pid']} ({', '.join(said)})" + (f' with "{query}"' if query else "")

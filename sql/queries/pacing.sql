@@ -49,7 +49,7 @@ WHERE datname = current_database() OR backend_type = 'walsender' OR wait_event =
 SELECT s.slot_name, s.slot_type, s.active, s.wal_status, s.safe_wal_size,
        to_jsonb(s) ->> 'invalidation_reason' AS invalidated,
        CASE WHEN NOT pg_is_in_recovery() AND to_regprocedure('aurora_replica_status()') IS NULL
-            THEN greatest(pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn), 0)::bigint END AS retains
+            THEN pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn)::bigint END AS retains
 FROM pg_replication_slots AS s
 ORDER BY s.slot_name
 

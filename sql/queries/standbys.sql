@@ -16,9 +16,11 @@ WITH sender AS (
 SELECT coalesce(s.name, r.application_name) AS name, s.name IS NOT NULL AS declared, s.dsn, s.added_at, s.added_by,
        r.pid, r.state, r.replay_lag,
        pg_wal_lsn_diff(r.replay_lsn, '0/0')::bigint AS replay_lsn,
-       greatest(pg_wal_lsn_diff(h.lsn, r.replay_lsn), 0)::bigint AS lag_bytes,
+       -- greatest() takes NULL for nothing at all, and what is not known for 0.
+       CASE WHEN r.replay_lsn IS NOT NULL THEN greatest(pg_wal_lsn_diff(h.lsn, r.replay_lsn), 0)::bigint END AS lag_bytes,
        p.slot_name, p.active AS slot_active, p.wal_status AS slot_wal_status,
-       greatest(pg_wal_lsn_diff(h.lsn, p.restart_lsn), 0)::bigint AS slot_retains
+       CASE WHEN p.restart_lsn IS NOT NULL THEN greatest(pg_wal_lsn_diff(h.lsn, p.restart_lsn), 0)::bigint
+       END AS slot_retains
 FROM pgvmig.standby s
 FULL JOIN sender r ON r.application_name = s.name
 CROSS JOIN here h

@@ -451,7 +451,7 @@ def test_somebody_is_blocked_by_us(blocker):
     found = only("blocked sessions", blocked(0.3, (13, "psql"), blocker))
     assert (found.state, found.pressure) == (STOP, pytest.approx(3.0))
     assert found.reason == (
-        "session 99 (app, application shop) with 'UPDATE documents SET body = $1' has been blocked by us "
+        'session 99 (app, application shop) with "UPDATE documents SET body = $1" has been blocked by us '
         f"(pid {blocker[0]}) for 300 ms; the limit is 100 ms"
     )
 
@@ -502,7 +502,7 @@ def test_a_long_transaction_halves_the_speed_and_says_who_it_is():
     found = only("xmin horizon", holder(600.0))
     assert (found.state, found.speed) == (OK, 0.5)
     assert found.reason == (
-        "session 55 (ana, application psql, idle in transaction) with 'SELECT * FROM sales' "
+        'session 55 (ana, application psql, idle in transaction) with "SELECT * FROM sales" '
         "has held back the xmin horizon for 10 min: updates are no longer HOT"
     )
     assert found.next_step == "let it end, or SELECT pg_terminate_backend(55)"
