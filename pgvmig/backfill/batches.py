@@ -88,12 +88,13 @@ def stripes(places: Iterable[Place], size: int) -> list[list[Key]]:
     """Return the keys in stripes: first one row of each page, then a second of each, and so on; none over `size`.
 
     A batch takes one tuple a page, because the first new versions have to leave their page; once the old ones are dead
-    to everybody PostgreSQL prunes the page, and the following stripes find room on it and stay HOT. Where there are few
+    to everybody PostgreSQL prunes the page, and the following stripes find room on it and stay HOT. The biggest row of
+    a page goes first: it leaves the most room, and the others need less for their second copy. Where there are few
     pages, short stripes are put together: a request for each would cost more than the room is worth.
     """
     seen: Counter[int] = Counter()
     by_rank: dict[int, list[Key]] = defaultdict(list)
-    for place in places:
+    for place in sorted(places, key=lambda place: (place.block, -place.room)):
         by_rank[seen[place.block]].append(place.key)
         seen[place.block] += 1
     batches: list[list[Key]] = []
@@ -103,6 +104,11 @@ def stripes(places: Iterable[Place], size: int) -> list[list[Key]]:
         else:
             batches += [stripe[i : i + size] for i in range(0, len(stripe), size)]
     return batches
+
+
+def in_order(places: Sequence[Place], size: int) -> list[list[Key]]:
+    """Return the keys as they lie there, `size` at a time: where writing does not move rows, pages are read once."""
+    return [[place.key for place in places[i : i + size]] for i in range(0, len(places), size)]
 
 
 def _entries(claim: Claim, key: Key) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from pgvmig.backfill.batches import stripes
+from pgvmig.backfill.batches import in_order, stripes
 from pgvmig.backfill.claims import Claims, Range
 from pgvmig.backfill.transactions import patiently, transaction
 from pgvmig.catalog.keys import Key
@@ -16,6 +16,11 @@ from pgvmig.layouts.layout import Layout
 
 # Ranges in which little is found grow up to this, or the sweep of a big table would be all claims.
 _MAX_BLOCKS = 1024
+# A page's next row is not due for so many batches: its dead row cannot be pruned while any transaction that was open
+# when it died still is, be it the application's or another worker's.
+_BETWEEN = 4
+# No range is more of a table than this, if a stripe of it fills a batch.
+_SHARES = 16
 # Pages that one statement of the closing look reads.
 _LOOK_BLOCKS = 4096
 # How often a walk that is at its end is looked after: a cutover or a day gone by lets it begin again.
@@ -39,8 +44,7 @@ class Walk:
         self._layout = layout
         self._batch_size = batch_size
         self._stop = stop
-        # A stripe is one row a page: so many pages make a stripe about one batch.
-        self._blocks = batch_size()
+        self._blocks = self._pages()
         self._ask_again = 0.0
 
     def next_range(self) -> tuple[Range, list[list[Key]]] | None:
@@ -67,8 +71,17 @@ class Walk:
             if not places:
                 self._claims.release(claim)
         size = self._batch_size()
-        self._blocks = min(self._blocks * 2, _MAX_BLOCKS) if len(places) < size else size
-        return stripes(places, size)
+        self._blocks = min(self._blocks * 2, _MAX_BLOCKS) if len(places) < size else self._pages()
+        return stripes(places, size) if self._layout.striped else in_order(places, size)
+
+    def _pages(self) -> int:
+        """Return how many pages make a range. A stripe has one row of each, so it is several batches."""
+        size = self._batch_size()
+        if not self._layout.striped:
+            return size
+        # small tables are shared by several workers all the same
+        share = self._claims.position.end_block // _SHARES
+        return max(size, min(size * _BETWEEN, share))
 
     def _close(self, claim: Range) -> None:
         """Look for missing rows in one snapshot: between the ranges of a pass a row can move behind the walk."""

@@ -10,11 +10,11 @@ from psycopg import sql
 from psycopg.types import TypeInfo
 
 from pgvmig import sql as files
-from pgvmig.catalog.keys import Key
+from pgvmig.catalog.keys import Key, identifier
 from pgvmig.catalog.versions import Version
 from pgvmig.errors import ConfigError
-from pgvmig.layouts.rows import Guarded, Kind, SourceRow
-from pgvmig.layouts.source import Source
+from pgvmig.layouts.rows import Guarded, Kind, Place, SourceRow
+from pgvmig.layouts.source import Source, block_of
 
 try:
     from pgvector import HalfVector, Vector
@@ -30,6 +30,9 @@ _TYPES: dict[str, tuple[Callable[..., Any], Callable[..., None]]] = {
     "halfvec": (HalfVector, register_halfvec_info),
 }
 
+# The first server that says whether a value is kept in its row or elsewhere.
+_TELLS_TOASTED = 170_000
+
 
 class ColumnLayout(Source):
     """See pgvmig.layouts.layout.Layout."""
@@ -37,12 +40,25 @@ class ColumnLayout(Source):
     striped = True
 
     def __init__(self, conn: psycopg.Connection[Any], version: Version) -> None:
-        super().__init__(version, "column_layout", ("lock_rows", "write_rows", "clear_rows"))
-        log = ("unqueue_keys", "unqueue_gone")
-        self.queries |= {name: files.query("backfill", name, **self.parts) for name in log}
+        super().__init__(
+            version, "column_layout", ("stored_columns", "lock_rows", "write_rows", "clear_rows"), room=sql.SQL("0")
+        )
+        shared = ("unqueue_keys", "unqueue_gone", "forget_outcomes")
+        self.queries |= {name: files.query("backfill", name, **self.parts) for name in shared}
         self._vector_type, register = _TYPES[version.contract.vector_type]
         # by the extension's schema, which need not be on anybody's search_path
         register(conn, TypeInfo.fetch(conn, sql.Identifier(version.vector_schema, version.contract.vector_type)))
+
+    def missing(self, conn: psycopg.Connection[Any], first: int, last: int) -> list[Place]:
+        """See Layout."""
+        columns = conn.execute(self.queries["stored_columns"], {"version_id": self.version_id})
+        measure = "room" if conn.info.server_version >= _TELLS_TOASTED else "room_before_17"
+        room = sql.SQL(" + ").join(
+            files.query("column_layout", measure, column=identifier("d", name)) for (name,) in columns
+        )
+        statement = files.query("column_layout", "missing_rows", **(self.parts | {"room": room}))
+        rows = conn.execute(statement, {"first": f"({first},0)", "last": f"({last},0)"})
+        return [Place(self.keys.key(row), block_of(row[-2]), row[-1]) for row in rows]
 
     def begin(self, conn: psycopg.Connection[Any], *, removing: bool) -> None:
         """See Layout: the rows' own locks are enough."""
@@ -55,15 +71,11 @@ class ColumnLayout(Source):
             conn.execute(self.queries["clear_rows"], self.given(cleared))  # which queues a row that loses its vector
         if ours:
             conn.execute(self.queries["unqueue_keys"], self.keys.values(rows[i].key for i in ours))
-        return Guarded(dict.fromkeys(ours, b""), self._locked(conn, rows, same))
+        if embedded := [rows[i].key for i in ours if kinds[i] == "vector"]:
+            conn.execute(self.queries["forget_outcomes"], self.keys.values(embedded))
+        return Guarded(ours, self._locked(conn, rows, same))
 
-    def write(
-        self,
-        conn: psycopg.Connection[Any],
-        rows: Sequence[SourceRow],
-        vectors: Sequence[Any],
-        handles: Sequence[bytes],  # noqa: ARG002
-    ) -> int:
+    def write(self, conn: psycopg.Connection[Any], rows: Sequence[SourceRow], vectors: Sequence[Any]) -> int:
         """See Layout."""
         values = [self._vector_type(vector) for vector in vectors]
         given = {**self.given(rows), "version_id": self.version_id, "vectors": values}

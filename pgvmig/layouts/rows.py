@@ -13,29 +13,35 @@ Kind: TypeAlias = Literal["vector", "empty", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A row that needs a vector, and the page of the table on which it was found."""
+    """A row that needs a vector, the page of the table on which it was found, and how many bytes it takes there."""
 
     key: Key
     block: int
+    room: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """A row's text as it was read. `fresh`: its vector is of this text. `recorded`: an outcome is, for this text."""
+    """A row's text as it was read. `fresh`: its vector is of this text. `recorded`: an outcome is, for this text.
+
+    Where the layout asks for them: `row_version`, the version of the row that was read, `sent`, its key as COPY takes it.
+    """
 
     key: Key
     text: str
     source_hash: bytes
     fresh: bool = False
     recorded: bool = False
+    row_version: str = ""
+    sent: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """What a guard found, by position. `ours`: still what was read, with the layout's own handle for writing it.
+    """What a guard found, by position. `ours`: still what was read. `locked`: somebody is at it, so it may be tried again.
 
-    `locked`: somebody else is at it, so it may be tried again. All others were changed or deleted.
+    All others were changed or deleted.
     """
 
-    ours: dict[int, bytes]
+    ours: list[int]
     locked: list[int]

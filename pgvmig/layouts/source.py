@@ -44,7 +44,7 @@ class Source:
     def missing(self, conn: psycopg.Connection[Any], first: int, last: int) -> list[Place]:
         """See Layout."""
         rows = conn.execute(self.queries["missing_rows"], {"first": f"({first},0)", "last": f"({last},0)"})
-        return [Place(self.keys.key(row), _block(row[-1])) for row in rows]
+        return [Place(self.keys.key(row), block_of(row[-1])) for row in rows]
 
     def read(self, conn: psycopg.Connection[Any], keys: Sequence[Key]) -> list[SourceRow]:
         """See Layout."""
@@ -57,6 +57,6 @@ class Source:
         return {**self.keys.values(row.key for row in rows), "hashes": [row.source_hash for row in rows]}
 
 
-def _block(ctid: str) -> int:
+def block_of(ctid: str) -> int:
     """Return the page of a TID such as `(12,3)`."""
     return int(ctid[1 : ctid.index(",")])

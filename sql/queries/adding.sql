@@ -52,12 +52,13 @@ SELECT pgvmig.execute_patiently({statement})
 LOCK TABLE {table} IN {mode} MODE
 
 -- name: add_columns
--- NULLable and without defaults, so that no row is rewritten; the check is validated later, without a lock.
+-- NULLable and without defaults, so that no row is rewritten; the check is validated later, without a lock. In the order
+-- that wastes least on alignment: a row grows by 64 bytes instead of 72, and more of them find room on their page.
 ALTER TABLE {table}
-    ADD COLUMN {vector} {type},
+    ADD COLUMN {embedded_at} timestamptz,
     ADD COLUMN {version_id} integer,
     ADD COLUMN {source_hash} bytea,
-    ADD COLUMN {embedded_at} timestamptz,
+    ADD COLUMN {vector} {type},
     ADD CONSTRAINT {check}
         CHECK (num_nonnulls({vector}, {version_id}, {source_hash}, {embedded_at}) IN (0, 4)) NOT VALID
 
@@ -73,7 +74,7 @@ ALTER TABLE {vectors}
     ADD COLUMN {vector} {type} NOT NULL,
     ADD COLUMN {version_id} integer NOT NULL,
     ADD COLUMN {source_hash} bytea NOT NULL,
-    ADD COLUMN {embedded_at} timestamptz NOT NULL,
+    ADD COLUMN {embedded_at} timestamptz NOT NULL DEFAULT now(),
     ADD PRIMARY KEY ({key})
 
 -- name: comment_on_vectors

@@ -1,9 +1,23 @@
 -- Reading and writing rows whose vector stands beside them. d: the row, u: keys given as arrays of text.
 
+-- name: stored_columns
+-- The columns whose values take more room in one row than in another.
+SELECT a.attname
+FROM pgvmig.version v JOIN pg_attribute a ON a.attrelid = v.relation
+WHERE v.version_id = %(version_id)s AND a.attnum > 0 AND a.attlen = -1 AND NOT a.attisdropped AND a.attgenerated <> 'v'
+
+-- name: room
+-- What a value takes on the row's page: a pointer, where it is kept elsewhere.
+coalesce(CASE WHEN pg_column_toast_chunk_id({column}) IS NULL THEN pg_column_size({column}) ELSE 18 END, 0)
+
+-- name: room_before_17
+-- There nothing tells where a value is kept; one that is longer than this cannot be in its row.
+coalesce(CASE WHEN pg_column_size({column}) < 2032 THEN pg_column_size({column}) ELSE 18 END, 0)
+
 -- name: missing_rows
 -- The rows on some pages that wait for the walk: no vector, no outcome recorded for their text, and not in the log,
 -- where they would be taken from. A range of TIDs, so that the pages before it are not read again.
-SELECT {row_key}, d.ctid
+SELECT {row_key}, d.ctid, {room}
 FROM {table} AS d
 WHERE d.ctid >= %(first)s::tid AND d.ctid < %(last)s::tid
   AND d.{vector} IS NULL

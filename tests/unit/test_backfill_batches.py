@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgvmig.backfill.batches import Answer, Batch, sort_out, stripes
+from pgvmig.backfill.batches import Answer, Batch, in_order, sort_out, stripes
 from pgvmig.backfill.claims import Entries, Range
 from pgvmig.layouts.rows import Place, SourceRow
 
@@ -33,6 +33,15 @@ def test_a_long_stripe_is_cut():
 
 def test_short_stripes_are_put_together():
     assert list(map(keys, stripes(places(0, 0, 0, 1, 1), 64))) == [[0, 3, 1, 4, 2]]
+
+
+def test_the_biggest_row_of_a_page_leaves_it_first():
+    found = [Place((str(i),), i // 3, room) for i, room in enumerate([100, 300, 200, 50, 70, 60])]
+    assert list(map(keys, stripes(found, 2))) == [[1, 4], [2, 5], [0, 3]]
+
+
+def test_without_stripes_rows_go_as_they_lie_there():
+    assert list(map(keys, in_order(places(0, 0, 0, 1, 1, 2, 2), 3))) == [[0, 1, 2], [3, 4, 5], [6]]
 
 
 @given(st.lists(st.integers(0, 20)), st.integers(1, 10))
