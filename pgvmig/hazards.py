@@ -66,6 +66,17 @@ def publications(run: Runner, table: Table) -> list[Publication]:
     return [Publication(**row) for row in run.run(files.query("hazards", "publications", relation=table.relation))]
 
 
+def of_the_control_schema(run: Runner) -> str | None:
+    """Return what to mind when the control schema comes into a database of which every table is published, or None."""
+    names = [row["name"] for row in run.run(files.query("hazards", "all_tables_publications"))]
+    if not names:
+        return None
+    return (
+        f"{', '.join(names)} (FOR ALL TABLES) publishes schema pgvmig too: subscribers that lack it stop at its "
+        "first row. Next: pg_dump --schema=pgvmig --schema-only | psql SUBSCRIBER, or publish the tables by name"
+    )
+
+
 def publication_advice(run: Runner, where: Address, layout: str) -> str:
     """Return what to do before a version is added to the published table."""
     return str(

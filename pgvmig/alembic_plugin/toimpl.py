@@ -39,7 +39,9 @@ def implementation_for(operation: type[MigrateOperation]) -> Callable[[Callable[
 @implementation_for(ops.InstallOp)
 def install(operations: Operations, operation: ops.InstallOp) -> None:
     """Install or upgrade the control schema."""
-    schema.install(require_own_transaction(operations), operation.version)
+    run = require_own_transaction(operations)
+    if schema.install(run, operation.version) and not run.offline and (mind := hazards.of_the_control_schema(run)):
+        log.warning("%s", mind)
 
 
 @implementation_for(ops.UninstallOp)

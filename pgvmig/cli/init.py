@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from pgvmig import hazards
 from pgvmig.catalog import schema
 from pgvmig.cli import output
 from pgvmig.runner import ConnectionRunner
@@ -20,11 +21,15 @@ def command(dsn: str | None, as_json: bool) -> None:
     JSON: {"schema_version": 1, "changed": true}
     """
     with output.connect(dsn, check_schema=False) as conn, conn.transaction():
-        changed = schema.install(ConnectionRunner(conn))
+        run = ConnectionRunner(conn)
+        changed = schema.install(run)
+        mind = hazards.of_the_control_schema(run)
     if as_json:
         output.print_json({"schema_version": schema.newest(), "changed": changed})
     elif changed:
         output.say(f"Control schema version {schema.newest()} installed.")
         output.say("Next: op.add_embedding() in a revision, and `pgvmig standby add NAME` or `pgvmig standby none`")
+        if mind:
+            output.say(f"Mind: {mind}")
     else:
         output.say(f"Control schema version {schema.newest()} is there already.")

@@ -18,6 +18,10 @@ SELECT r.rulename, 'rule', 'INSTEAD', 'STATEMENT', NULL
 FROM pg_rewrite r WHERE r.ev_class = {relation}::regclass AND r.ev_type = '2' AND r.ev_enabled IN ('O', 'A')
 ORDER BY 1
 
+-- name: all_tables_publications
+-- Asked before the control schema is there. They send its rows too, to subscribers that have no such schema.
+SELECT pubname AS name FROM pg_publication WHERE puballtables ORDER BY pubname
+
 -- name: publications
 SELECT p.publication, p.scope, p.columns, p.publication = ANY (pgvmig.leaking_publications({relation}::regclass, 'column'))
        AS leaks_columns, p.publication = ANY (pgvmig.leaking_publications({relation}::regclass, 'table')) AS leaks_table

@@ -8,6 +8,7 @@ from migrating import OwnProject
 
 from pgvmig import embedded, hazards
 from pgvmig.address import Table, address
+from pgvmig.cli import cli, output
 from pgvmig.errors import PublishedTableError
 from pgvmig.runner import ConnectionRunner
 
@@ -206,3 +207,31 @@ def test_triggers_that_do_not_fire_in_our_session(connection, run):
 def test_rules_are_named_too(connection, run):
     connection.execute("CREATE RULE r AS ON UPDATE TO documents DO ALSO SELECT 1")
     assert [str(t) for t in hazards.triggers(run, Table(None, "documents"))] == ["r (INSTEAD STATEMENT, rule)"]
+
+
+MIND = (
+    "all_of_it (FOR ALL TABLES) publishes schema pgvmig too: subscribers that lack it stop at its first row. "
+    "Next: pg_dump --schema=pgvmig --schema-only | psql SUBSCRIBER, or publish the tables by name"
+)
+
+
+def test_installing_where_every_table_is_published(database, tmp_path, caplog, monkeypatch, capsys):
+    connection = database.connect()
+    connection.execute("CREATE PUBLICATION all_of_it FOR ALL TABLES")
+    project = OwnProject(database.url, tmp_path / "migrations")
+    project.revision("op.install_pgvmig()")
+    with caplog.at_level("WARNING", logger="pgvmig"):
+        project.upgrade("head")
+    assert [record.getMessage() for record in caplog.records if record.name == "pgvmig"] == [MIND]
+    connection.execute("DROP SCHEMA pgvmig CASCADE")
+    monkeypatch.setattr("sys.argv", ["pgvmig", "init", "--dsn", database.dsn])
+    assert output.run(cli) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"Mind: {MIND}"
+
+
+def test_elsewhere_installing_is_quiet(database, tmp_path, caplog):
+    project = OwnProject(database.url, tmp_path / "migrations")
+    project.revision("op.install_pgvmig()")
+    with caplog.at_level("WARNING", logger="pgvmig"):
+        project.upgrade("head")
+    assert [record.getMessage() for record in caplog.records if record.name == "pgvmig"] == []

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 from backfilling import Site, wait_until
+from lifecycle import install
 from psycopg.conninfo import conninfo_to_dict
 from servers import SETTINGS, Cluster, add_vector
 
@@ -151,3 +152,11 @@ def test_a_published_schema_sends_the_side_table_too(site, subscribe):
     stopped = subscriber.errors()
     wait_until(lambda: subscriber.errors() > stopped)
     assert (52, "after") not in subscriber.rows()
+
+
+def test_installing_stops_a_subscriber_of_all_tables(site, subscribe):
+    site.execute("DROP SCHEMA pgvmig CASCADE")
+    subscriber = subscribe("FOR ALL TABLES")
+    assert subscriber.errors() == 0
+    install(site.connection)
+    wait_until(lambda: subscriber.errors() > 0)
