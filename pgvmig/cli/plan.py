@@ -74,7 +74,7 @@ def _show(plan: Plan) -> None:
     )
     output.table("Estimates", ("", "column", "table"), _lines(plan))
     if plan.churn:
-        title = "In the column layout the updates that are not HOT write into"
+        title = "What is not HOT writes into"
         columns = ("index", "method", "size", "entries", "entries/s")
         output.table(
             title, columns, [(c.index, c.method, size(c.bytes), c.entries, c.entries_per_second) for c in plan.churn]

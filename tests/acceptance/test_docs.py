@@ -105,9 +105,32 @@ def test_quickstart(reader: Reader) -> None:
         assert conn.execute("SELECT count(*) FROM articles_current").fetchone() == (500,)
 
 
+def test_layouts(reader: Reader) -> None:
+    prepare_alembic(reader)
+    assert reader.follow(ROOT / "docs" / "layouts.md") == 6
+    with psycopg.connect(reader.dsn) as conn:
+        assert conn.execute("SELECT count(*) FROM pgvmig.version").fetchone() == (0,)
+
+
+def test_layouts_quotes_the_plan(reader: Reader) -> None:
+    (table, _) = blocks("docs/layouts.md", "sql")
+    (shell, _) = blocks("docs/layouts.md", "console")
+    (shown,) = blocks("docs/layouts.md", "text")
+    reader.sql(table)
+    init, plan = [line.removeprefix("$ ") for line in shell.splitlines()]
+    reader.run(init.split())
+    printed = reader.run(plan.split())
+    assert [line.rstrip() for line in printed.splitlines()] == shown.splitlines()
+
+
 def prepare_readme(reader: Reader) -> None:
     """Give the reader the table of the README and Alembic's environment of the quickstart."""
     reader.sql("CREATE TABLE documents (id bigint PRIMARY KEY, title text, body text)")
+    prepare_alembic(reader)
+
+
+def prepare_alembic(reader: Reader) -> None:
+    """Give the reader Alembic's environment of the quickstart."""
     for text in blocks("docs/quickstart.md", "python")[:1] + blocks("docs/quickstart.md", "ini"):
         reader.save(text)
     (reader.folder / "migrations" / "versions").mkdir()
