@@ -28,7 +28,7 @@ class Batch:
 
     `to_embed` are waiting for the provider, `answers` for the writer. `gone` are keys without a row, `done` entries of
     the log whose rows need nothing. `locked_since` and `retry_at`: rows that another transaction held when they were to
-    be written, by the monotonic clock.
+    be written, by the monotonic clock. `answer_seconds` is how long its answers took.
     """
 
     claim: Claim
@@ -38,6 +38,7 @@ class Batch:
     done: list[int] = field(default_factory=list)
     locked_since: float | None = None
     retry_at: float = 0.0
+    answer_seconds: float = 0.0
 
     @property
     def settled(self) -> bool:
@@ -52,7 +53,10 @@ class Batch:
 
 @dataclass(slots=True)
 class Written:
-    """What became of a batch. `locked` can be written later, `changed` are rows that others changed or deleted."""
+    """What became of a batch. `locked` can be written later, `changed` are rows that others changed or deleted.
+
+    `updated` and `hot` are None where the table itself is not written; see Counters.
+    """
 
     vectors: int = 0
     empty: int = 0
@@ -60,11 +64,19 @@ class Written:
     changed: int = 0
     locked: list[Answer] = field(default_factory=list)
     still_ours: bool = True
+    updated: int | None = None
+    hot: int | None = None
 
     @property
     def settled(self) -> int:
         """Rows that need nothing more."""
         return self.vectors + self.empty + self.failed + self.changed
+
+
+def sum_known(figures: Iterable[int | None]) -> int | None:
+    """Return the sum of those that are known, None when none is."""
+    known = [figure for figure in figures if figure is not None]
+    return sum(known) if known else None
 
 
 def sort_out(claim: Claim, keys: Sequence[Key], rows: Iterable[SourceRow]) -> Batch:

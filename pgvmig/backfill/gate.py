@@ -89,6 +89,10 @@ class Gate:
         self.pacer.wrote(lane.counters.rows - before, time.monotonic() - began)
         self.report(lane)
 
+    def answered(self, batch: Batch) -> None:
+        """Learn from how long the provider took."""
+        self.pacer.answered(len(batch.answers), batch.answer_seconds)
+
     def asks_again(self, lane: Lane, trouble: str) -> None:
         """Say that the provider is asked again, and why."""
         self.report(lane, trouble)

@@ -55,7 +55,14 @@ class Requests:
         embedder, _ = self._embedders[identity]
         texts = [row.text for row in batch.to_embed]
         self._sent[identity] += 1
-        self._in_flight.send((lane, batch), lambda: embed_or_isolate(embedder, texts))
+        began = time.monotonic()
+
+        def embed() -> Sequence[Vectors | Failure]:
+            answers = embed_or_isolate(embedder, texts)
+            batch.answer_seconds = time.monotonic() - began
+            return answers
+
+        self._in_flight.send((lane, batch), embed)
 
     def collect(self, timeout: float) -> Answered | None:
         """Return the next batch that has its answers, None when there is none within `timeout` seconds.

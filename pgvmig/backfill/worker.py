@@ -176,7 +176,9 @@ class _Worker:
     def _take_answer(self, timeout: float) -> bool:
         answered = self.requests.collect(timeout)
         if answered is not None:
-            self._write(*answered)
+            lane, batch = answered
+            self.gates[lane].answered(batch)
+            self._write(lane, batch)
             return True
         if timeout:
             faults.reach("during-request")

@@ -18,6 +18,10 @@ GROWTH = 1.25
 # Brake on what a slow transaction says, speed up on what several fast ones say.
 _SLOWER, _FASTER = 0.5, 0.2
 
+# A batch that the provider takes longer for is lost, and paid again, whenever a run ends: nobody waits for it.
+ANSWER_SECONDS = 1.0
+_ANSWER = 0.3
+
 # A stop halves the speed. It comes back in so many seconds of running for each half; repeated stops find the speed that
 # the standbys can take, which would otherwise swing between stopped and full.
 AFTER_STOP = 0.5
@@ -73,6 +77,7 @@ class Controller:
         self._ceiling = ceiling
         self._size = float(min(FIRST_BATCH, ceiling))
         self._cost = _Cost()
+        self._answer_per_row = 0.0
         self._held: frozenset[str] = frozenset()
         self._looked = now
         self._waiting_since: float | None = None
@@ -84,7 +89,11 @@ class Controller:
     @property
     def batch_size(self) -> int:
         """How many rows the next transaction writes at most."""
-        return max(1, int(self._size + 1e-6))  # 9.999 is a division's 10
+        size = self._size
+        if self._answer_per_row:
+            # Less than the first batch gains nothing: a request takes its time, however few texts are in it.
+            size = min(size, max(ANSWER_SECONDS / self._answer_per_row, FIRST_BATCH))
+        return max(1, int(size + 1e-6))  # 9.999 is a division's 10
 
     @property
     def speed(self) -> float:
@@ -120,6 +129,12 @@ class Controller:
         # A batch that was far from full says nothing about larger ones, and near a limit nothing grows.
         may_grow = self.pace.state is State.RUNNING and rows * 2 >= self.batch_size
         self._size = max(1.0, min(wanted, self._size * (GROWTH if may_grow else 1.0), float(self._ceiling)))
+
+    def answered(self, rows: int, seconds: float) -> None:
+        """Learn from a provider that took so many seconds for a batch of so many rows."""
+        if rows:
+            before = self._answer_per_row or seconds / rows
+            self._answer_per_row = before + _ANSWER * (seconds / rows - before)
 
     def pause_after(self, seconds: float) -> float:
         """Return how long to leave the database alone after a transaction: its own time by the nice ratio and speed.

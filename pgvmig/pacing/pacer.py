@@ -48,6 +48,7 @@ class AnyPacer(Protocol):
     def wait(self, stop: Callable[[], bool], on_wait: Callable[[Verdict], None] | None = None) -> Verdict | None: ...
     def look(self) -> Pace: ...
     def wrote(self, rows: int, seconds: float) -> None: ...
+    def answered(self, rows: int, seconds: float) -> None: ...
     def close(self) -> None: ...
 
 
@@ -195,6 +196,10 @@ class Pacer:
         self._controller.wrote(rows, seconds)
         self._rest_until = self._clock() + self._controller.pause_after(seconds)
 
+    def answered(self, rows: int, seconds: float) -> None:
+        """Learn how long a provider took for the vectors of a batch."""
+        self._controller.answered(rows, seconds)
+
     @property
     def _interval(self) -> float:
         return self.limits.interval.total_seconds()
@@ -255,6 +260,9 @@ class Unpaced:
         return self.pace
 
     def wrote(self, rows: int, seconds: float) -> None:
+        """Learn nothing."""
+
+    def answered(self, rows: int, seconds: float) -> None:
         """Learn nothing."""
 
     def close(self) -> None:

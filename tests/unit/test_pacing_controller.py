@@ -123,6 +123,23 @@ class TestBatchSize:
         world.controller.limits = LIMITS.changed(target_time=timedelta(milliseconds=20))
         assert world.write(0.001) == 20
 
+    def test_of_a_slow_provider_is_what_it_answers_within_a_second(self):
+        world = World()
+        world.settle(0.00001)
+        for _ in range(30):
+            world.controller.answered(100, 0.5)
+        assert world.controller.batch_size == pytest.approx(200, abs=1)
+        for _ in range(30):
+            world.controller.answered(100, 0.01)
+        assert world.controller.batch_size == CEILING
+
+    def test_of_a_very_slow_provider_is_a_request(self):
+        world = World()
+        world.settle(0.00001)
+        for _ in range(30):
+            world.controller.answered(64, 20)
+        assert world.controller.batch_size == FIRST_BATCH
+
     def test_stays_while_holding(self):
         world = World()
         world.see(ok(0.8))
