@@ -176,4 +176,10 @@ def _bury(conn: psycopg.Connection[object], run_id: UUID) -> None:
 
 def _sum(one: Counters | None, other: Counters | None) -> Counters:
     given = [counters for counters in (one, other) if counters is not None]
-    return Counters(**{field.name: sum(getattr(c, field.name) for c in given) for field in fields(Counters)})
+    whole = Counters()
+    for field in fields(Counters):
+        # Some figures do not apply to every layout and are None then.
+        known = [value for counters in given if (value := getattr(counters, field.name)) is not None]
+        if known:
+            setattr(whole, field.name, sum(known))
+    return whole
