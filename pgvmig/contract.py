@@ -6,6 +6,7 @@ the contract's identity; whatever changes it is another space and needs another 
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
@@ -61,10 +62,11 @@ class Contract:
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(given) - known)
         if unknown:
+            meant = difflib.get_close_matches(unknown[0], known, n=1)
             raise ContractError(
                 f"the contract has no key {unknown[0]!r}",
                 hazard="A misspelt key would silently leave its default in force",
-                next_step=f"use one of {', '.join(sorted(known))}",
+                next_step=f"{f'did you mean {meant[0]!r}? ' if meant else ''}use one of {', '.join(sorted(known))}",
                 key=unknown[0],
             )
         missing = [name for name in ("model", "model_version", "dimensions", "input") if given.get(name) is None]

@@ -5,6 +5,7 @@ Commands parse, call the library, print. What they print as `--json` is document
 
 from __future__ import annotations
 
+import difflib
 import sys
 from importlib import import_module
 
@@ -47,6 +48,18 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = import_module(f"pgvmig.cli.{name}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command, and for one that is not there a guess at what was meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            guesses = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            if guesses and "Did you mean" not in error.message:
+                error.message += f" Did you mean {guesses[0]}?"
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands from COMMANDS, importing none."""

@@ -124,8 +124,8 @@ REFUSALS = [
     (
         {"modle": "m"},
         (
-            "the contract has no key 'modle'. A misspelt key would silently leave its default in force. Next: use one "
-            "of chunking, dimensions, document_prefix, input, max_input, metric, model, model_version, normalized, "
+            "the contract has no key 'modle'. A misspelt key would silently leave its default in force. Next: did you "
+            "mean 'model'? use one of chunking, dimensions, document_prefix, input, max_input, metric, model, model_version, normalized, "
             "preprocessing, provider, query_prefix, too_long, vector_type"
         ),
     ),
@@ -198,3 +198,8 @@ REFUSALS = [
 @pytest.mark.parametrize(("changes", "message"), REFUSALS, ids=[repr(changes) for changes, _ in REFUSALS])
 def test_refusals_say_what_was_found_and_what_is_allowed(changes, message):
     assert refused(**changes) == message
+
+
+def test_a_key_that_is_like_no_other_is_not_guessed_at():
+    with pytest.raises(ContractError, match="Next: use one of chunking, "):
+        Contract.of({"colour": "green"})
