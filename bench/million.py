@@ -70,7 +70,7 @@ def _watched(stage: Stage, dsn: str, served: Provider, rows: int) -> list[Sample
 
 
 def _sample(conn: psycopg.Connection[tuple[int]], started: Worker) -> Sample | None:
-    (rows,) = conn.execute("SELECT coalesce(sum(written), 0)::bigint FROM pgvmig.backfill_run").fetchone() or (0,)
+    (rows,) = conn.execute("SELECT coalesce(sum(rows_written), 0)::bigint FROM pgvmig.backfill_run").fetchone() or (0,)
     try:
         memory = psutil.Process(started.process.pid).memory_info().rss
     except psutil.NoSuchProcess:
