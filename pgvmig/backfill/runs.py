@@ -12,7 +12,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from pgvmig import sql as files
-from pgvmig.backfill.batches import Written
+from pgvmig.backfill.batches import Written, sum_known
 from pgvmig.backfill.transactions import transaction
 from pgvmig.catalog.versions import Version
 from pgvmig.pacing.limits import DEFAULTS, Limits, settings, to_json
@@ -20,13 +20,19 @@ from pgvmig.pacing.limits import DEFAULTS, Limits, settings, to_json
 
 @dataclass(slots=True)
 class Counters:
-    """One run's figures for one version. `outrun`: embedded, but the text had changed or the row was locked by then."""
+    """One run's figures for one version.
+
+    `outrun`: embedded, but the text had changed or the row was locked by then. `hot`: so many of the `updated` rows stayed
+    on their page (HOT), so that the table's other indexes were left alone; None where the table itself is not written.
+    """
 
     batches: int = 0
     written: int = 0
     empty: int = 0
     failed: int = 0
     outrun: int = 0
+    updated: int | None = None
+    hot: int | None = None
 
     @property
     def rows(self) -> int:
@@ -40,6 +46,8 @@ class Counters:
         self.empty += written.empty
         self.failed += written.failed
         self.outrun += written.changed
+        self.updated = sum_known((self.updated, written.updated))
+        self.hot = sum_known((self.hot, written.hot))
 
 
 class RunLog:
@@ -55,8 +63,8 @@ class RunLog:
             self._run(conn, "begin_run", version_id=version.version_id, **here)
 
     def count(self, conn: psycopg.Connection[Any], version: Version, written: Written) -> None:
-        """Count a batch in the transaction that writes it."""
-        self._run(
+        """Count a batch in the transaction that writes it, and find out which of its updates were HOT."""
+        counted = self._run(
             conn,
             "count_batch",
             version_id=version.version_id,
@@ -65,6 +73,7 @@ class RunLog:
             failed=written.failed,
             outrun=written.changed,
         )
+        written.updated, written.hot = counted.fetchone() or (None, None)
 
     def count_outrun(self, conn: psycopg.Connection[Any], version: Version, rows: int) -> None:
         """Count rows that stayed locked."""
@@ -76,8 +85,8 @@ class RunLog:
         with transaction(conn):
             self._run(conn, "end_run", why=why)
 
-    def _run(self, conn: psycopg.Connection[Any], name: str, **given: Any) -> None:
-        conn.execute(files.query("backfill", name), {"run_id": self.run_id, **given})
+    def _run(self, conn: psycopg.Connection[Any], name: str, **given: Any) -> psycopg.Cursor[Any]:
+        return conn.execute(files.query("backfill", name), {"run_id": self.run_id, **given})
 
 
 def _unusual(limits: Limits) -> dict[str, Any]:

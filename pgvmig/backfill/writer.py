@@ -6,6 +6,7 @@ log. How rows are guarded and vectors written is the layout's part.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,7 @@ from psycopg import errors as pg
 
 from pgvmig import sql as files
 from pgvmig.backfill import faults
-from pgvmig.backfill.batches import Answer, Batch, Written
+from pgvmig.backfill.batches import Answer, Batch, Written, sum_known
 from pgvmig.backfill.claims import Claims
 from pgvmig.backfill.runs import RunLog
 from pgvmig.backfill.transactions import transaction
@@ -89,21 +90,21 @@ class Writer:
         ours = [answers[i] for i in guarded.ours]
         self._record([answer for answer in ours if answer.kind != "vector"])
         # last: what is queued from here on is queued because a trigger of the user's changes the text as we write
-        self._write_vectors({i: handle for i, handle in guarded.ours.items() if kinds[i] == "vector"}, answers)
+        self._write_vectors([answer for answer in ours if answer.kind == "vector"])
+        done = Counter([answer.kind for answer in ours])
         return Written(
-            vectors=_count(ours, "vector"),
-            empty=_count(ours, "empty"),
-            failed=_count(ours, "failed"),
+            vectors=done["vector"],
+            empty=done["empty"],
+            failed=done["failed"],
             changed=len(answers) - len(ours) - len(guarded.locked),
             locked=[answers[i] for i in guarded.locked],
         )
 
-    def _write_vectors(self, handles: dict[int, bytes], answers: Sequence[Answer]) -> None:
-        if not handles:
+    def _write_vectors(self, answers: Sequence[Answer]) -> None:
+        if not answers:
             return
-        rows, vectors = [answers[i].row for i in handles], [answers[i].vector for i in handles]
-        self._run("forget_outcomes", [row.key for row in rows])
-        if self._layout.write(self._conn, rows, vectors, list(handles.values())) < len(rows):
+        rows, vectors = [answer.row for answer in answers], [answer.vector for answer in answers]
+        if self._layout.write(self._conn, rows, vectors) < len(rows):
             raise _SuppressedError("a trigger suppressed the update")
 
     def _record(self, answers: Sequence[Answer]) -> None:
@@ -135,11 +136,7 @@ class Writer:
         self._conn.execute(self._queries[name], {**self._keys.values(keys), **more})
 
 
-_QUERIES = ("unqueue_entries", "queue_rows", "record_outcomes", "forget_outcomes")
-
-
-def _count(answers: Sequence[Answer], kind: str) -> int:
-    return sum(answer.kind == kind for answer in answers)
+_QUERIES = ("unqueue_entries", "queue_rows", "record_outcomes")
 
 
 def _sum(parts: Sequence[Written]) -> Written:
@@ -150,6 +147,8 @@ def _sum(parts: Sequence[Written]) -> Written:
         changed=sum(part.changed for part in parts),
         locked=[answer for part in parts for answer in part.locked],
         still_ours=all(part.still_ours for part in parts),
+        updated=sum_known(part.updated for part in parts),
+        hot=sum_known(part.hot for part in parts),
     )
 
 

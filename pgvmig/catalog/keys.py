@@ -80,10 +80,10 @@ class Keys:
         """Return the queue's key columns of an alias."""
         return _listed(self._of(alias, self.queue_columns))
 
-    def values(self, keys: Iterable[Key]) -> dict[str, list[str]]:
+    def values(self, keys: Iterable[Key]) -> dict[str, str]:
         """Return the parameters for `given`: one array for each key column."""
         rows = list(keys)
-        return {name: [row[i] for row in rows] for i, name in enumerate(self._names())}
+        return {name: text_array([row[i] for row in rows]) for i, name in enumerate(self._names())}
 
     def key(self, row: Sequence[Any]) -> Key:
         """Return the key that a query's row begins with."""
@@ -104,6 +104,14 @@ class Keys:
         # PostgreSQL's own spelling of a type, quoted where it must be: not an identifier to us
         types = [files.escaped(sql.SQL(kind)) for kind in self.types]
         return [sql.SQL("{}::{}").format(column, kind) for column, kind in zip(given, types, strict=True)]
+
+
+def text_array(texts: Sequence[str]) -> str:
+    """Return texts as PostgreSQL writes an array of them; for thousands many times faster than psycopg's own way."""
+    whole = "".join(texts)
+    if '"' in whole or "\\" in whole:
+        texts = [text.replace("\\", "\\\\").replace('"', '\\"') for text in texts]
+    return '{"' + '","'.join(texts) + '"}' if texts else "{}"
 
 
 def _listed(parts: Iterable[sql.Composable]) -> sql.Composed:

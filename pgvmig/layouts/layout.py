@@ -40,15 +40,14 @@ class Layout(Protocol):
         ...
 
     def guard(self, conn: psycopg.Connection[Any], rows: Sequence[SourceRow], kinds: Sequence[Kind]) -> Guarded:
-        """Find the rows whose text still is what was read, and take those out of the log.
+        """Find the rows whose text still is what was read, and take those out of the log; waits for no application.
 
-        What changes from here on gets a new entry there. Rows that shall be empty lose their vector. Waits for nobody.
+        What changes from here on gets a new entry there. Rows that shall be empty lose their vector, rows that get one
+        their outcome.
         """
         ...
 
-    def write(
-        self, conn: psycopg.Connection[Any], rows: Sequence[SourceRow], vectors: Sequence[Any], handles: Sequence[bytes]
-    ) -> int:
+    def write(self, conn: psycopg.Connection[Any], rows: Sequence[SourceRow], vectors: Sequence[Any]) -> int:
         """Write vectors and provenance of guarded rows; return how many rows took them."""
         ...
 
@@ -59,4 +58,4 @@ class Layout(Protocol):
 
 def open_layout(conn: psycopg.Connection[Any], version: Version) -> Layout:
     """Return the layout of a version, with pgvector's types known to the connection."""
-    return TableLayout(version) if version.layout == "table" else ColumnLayout(conn, version)
+    return TableLayout(conn, version) if version.layout == "table" else ColumnLayout(conn, version)

@@ -24,7 +24,7 @@ class Place:
 class SourceRow:
     """A row's text as it was read. `fresh`: its vector is of this text. `recorded`: an outcome is, for this text.
 
-    Where the layout asks for them: `row_version`, the version of the row that was read, `sent`, its key as COPY takes it.
+    Where the layout asks for them: `row_version`, which version of the row was read; `sent`, its key as COPY takes it.
     """
 
     key: Key
@@ -38,7 +38,7 @@ class SourceRow:
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """What a guard found, by position. `ours`: still what was read. `locked`: somebody is at it, so it may be tried again.
+    """What a guard found, by position. `ours`: still what was read. `locked`: somebody is at it, try it again.
 
     All others were changed or deleted.
     """

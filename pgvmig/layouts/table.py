@@ -5,8 +5,8 @@ A transaction that writes locks no row of the user's table. What makes that righ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import chain
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from struct import pack
 from typing import Any
 
@@ -17,7 +17,7 @@ from psycopg import errors as pg
 from psycopg import sql
 
 from pgvmig import sql as files
-from pgvmig.catalog.keys import Key, Keys
+from pgvmig.catalog.keys import Key, Keys, identifier, text_array
 from pgvmig.catalog.versions import Version
 from pgvmig.layouts.rows import Guarded, Kind, SourceRow
 from pgvmig.layouts.source import Source
@@ -26,8 +26,7 @@ from pgvmig.layouts.source import Source
 _HEADER = b"PGCOPY\n\xff\r\n\0" + pack("!ii", 0, 0)
 _TRAILER = pack("!h", -1)
 _NUMBERS = {"vector": ">f4", "halfvec": ">f2"}
-_HASH_BYTES, _TIME_BYTES = 32, 8
-_POSITION, _SAME, _OURS, _NOW, _KEY = range(5)
+_HASH_BYTES = 32
 
 
 class WrittenElsewhereError(pg.SerializationFailure):
@@ -35,27 +34,27 @@ class WrittenElsewhereError(pg.SerializationFailure):
 
 
 class TableLayout(Source):
-    """See pgvmig.layouts.layout.Layout. A handle is the key and the time, as COPY takes them."""
+    """See pgvmig.layouts.layout.Layout."""
 
     striped = False
 
-    def __init__(self, version: Version) -> None:
+    def __init__(self, conn: psycopg.Connection[Any], version: Version) -> None:
         keys = Keys.of(version)
         super().__init__(
             version,
             "table_layout",
             _QUERIES,
+            sent_key=_sent(conn, version, keys),
             vector_key=keys.columns_of("e"),
-            guarded_key=keys.columns_of("r"),
             same_vector=keys.same("e", "r"),
-            free_vector=keys.same("e", "f"),
             free_row=keys.same("f", "r"),
             same_entry=keys.same("q", "r"),
+            same_outcome=keys.same("o", "r"),
         )
         # COPY takes no parameters, so nobody makes one percent sign of two
         self._copy = sql.SQL(files.text(self.queries["copy_rows"]).replace("%%", "%"))
-        self._fields = len(keys.columns)
-        self._record = _record(version.contract.vector_type, version.contract.dimensions)
+        self._count = len(keys.columns) + 3
+        self._fields = _fields(version.contract.vector_type, version.contract.dimensions)
 
     def begin(self, conn: psycopg.Connection[Any], *, removing: bool) -> None:
         """See Layout."""
@@ -63,36 +62,27 @@ class TableLayout(Source):
 
     def guard(self, conn: psycopg.Connection[Any], rows: Sequence[SourceRow], kinds: Sequence[Kind]) -> Guarded:
         """See Layout."""
-        given = {**self.given(rows), "replaced": [kind != "failed" for kind in kinds]}
-        with conn.cursor(binary=True) as cursor:
-            cursor.execute(self.queries["guard_rows"], given)
-            return self._guarded(cursor.pgresult)
+        given = {
+            **self.keys.values(row.key for row in rows),
+            "count": len(rows),
+            "versions": text_array([row.row_version for row in rows]),
+            "hashes": b"".join([row.source_hash for row in rows]),
+            "failed": [i for i, kind in enumerate(kinds, 1) if kind == "failed"],
+            "without": [i for i, kind in enumerate(kinds, 1) if kind != "vector"],
+        }
+        others, locked = conn.execute(self.queries["guard_rows"], given).fetchone() or (None, [])
+        left = set(others or ())
+        return Guarded([i - 1 for i in range(1, len(rows) + 1) if i not in left], [i - 1 for i in locked])
 
-    def _guarded(self, found: Any) -> Guarded:
-        ours: dict[int, bytes] = {}
-        locked: list[int] = []
-        for n in range(found.ntuples):
-            i = int.from_bytes(found.get_value(n, _POSITION))
-            if found.get_value(n, _OURS) == _TRUE:
-                key = (found.get_value(n, _KEY + field) for field in range(self._fields))
-                ours[i] = found.get_value(n, _NOW) + b"".join(pack("!i", len(value)) + value for value in key)
-            elif found.get_value(n, _SAME) == _TRUE:
-                locked.append(i)
-        return Guarded(ours, locked)
-
-    def write(
-        self,
-        conn: psycopg.Connection[Any],
-        rows: Sequence[SourceRow],
-        vectors: Sequence[Any],
-        handles: Sequence[bytes],
-    ) -> int:
+    def write(self, conn: psycopg.Connection[Any], rows: Sequence[SourceRow], vectors: Sequence[Any]) -> int:
         """See Layout. Raises WrittenElsewhereError."""
-        payload = self._payload(rows, np.stack(vectors), handles)
         try:
             with conn.cursor() as cursor:
                 with cursor.copy(self._copy) as copy:
-                    copy.write(payload)
+                    copy.write(_HEADER)
+                    for records in self._records(rows, vectors):
+                        copy.write(records)
+                    copy.write(_TRAILER)
                 return cursor.rowcount
         except pg.UniqueViolation as error:
             raise WrittenElsewhereError(str(error)) from error
@@ -101,38 +91,53 @@ class TableLayout(Source):
         """See Layout."""
         conn.execute(self.queries["forget_rows"], self.keys.values(keys))
 
-    def _payload(self, rows: Sequence[SourceRow], vectors: npt.NDArray[Any], handles: Sequence[bytes]) -> bytes:
-        """Return the rows in COPY's binary format. Keys differ in length, so the rest of each row is made in bulk."""
-        rest = np.empty(len(rows), self._record)
-        rest["vector_length"] = 4 + vectors.shape[1] * self._record["vector"].base.itemsize
-        rest["dimensions"], rest["unused"], rest["vector"] = vectors.shape[1], 0, vectors
-        rest["version_id_length"], rest["version_id"] = 4, self.version_id
-        rest["source_hash_length"], rest["embedded_at_length"] = _HASH_BYTES, _TIME_BYTES
-        rest["source_hash"] = [row.source_hash for row in rows]
-        rest["embedded_at"] = handles[0][:_TIME_BYTES]
-        data, size = rest.tobytes(), self._record.itemsize
-        fields = pack("!h", self._fields + 4)
-        parts = ((fields, key[_TIME_BYTES:], data[n * size : (n + 1) * size]) for n, key in enumerate(handles))
-        return b"".join([_HEADER, *chain.from_iterable(parts), _TRAILER])
+    def _records(self, rows: Sequence[SourceRow], vectors: Sequence[Any]) -> Iterator[memoryview]:
+        """Yield the rows in COPY's binary format: those whose keys take the same room are made in bulk."""
+        widths = defaultdict(list)
+        for i, row in enumerate(rows):
+            widths[len(row.sent)].append(i)
+        for width, chosen in widths.items():
+            values = np.concatenate([vectors[i] for i in chosen]).reshape(len(chosen), -1)
+            yield self._filled(width, [rows[i] for i in chosen], values)
+
+    def _filled(self, width: int, rows: Sequence[SourceRow], vectors: npt.NDArray[Any]) -> memoryview:
+        made = np.empty(len(rows), [("fields", ">i2"), ("key", f"V{width}"), *self._fields])
+        made["fields"] = self._count
+        made["key"] = np.frombuffer(b"".join([row.sent for row in rows]), f"V{width}")
+        made["vector_length"] = 4 + vectors.shape[1] * made["vector"].itemsize
+        made["dimensions"], made["unused"], made["vector"] = vectors.shape[1], 0, vectors
+        made["version_id_length"], made["version_id"] = 4, self.version_id
+        made["source_hash_length"] = _HASH_BYTES
+        made["source_hash"] = [row.source_hash for row in rows]
+        return made.view(np.uint8).data
 
 
-def _record(vector_type: str, dimensions: int) -> np.dtype[np.void]:
+def _sent(conn: psycopg.Connection[Any], version: Version, keys: Keys) -> sql.Composable:
+    """Return the key's fields as COPY takes them, for a query that calls the row d."""
+    query = files.query("table_layout", "senders")
+    senders = [name for (name,) in conn.execute(query, {"version_id": version.version_id})]
+    names = [sql.Identifier(f"field_{i}") for i in range(len(senders))]
+    sent = [
+        # PostgreSQL's own spelling of the function's name, quoted where it must be
+        sql.SQL("{}({}) AS {}").format(files.escaped(sql.SQL(send)), identifier("d", column), name)
+        for send, column, name in zip(senders, keys.columns, names, strict=True)
+    ]
+    fields = [sql.SQL("int4send(octet_length({0})) || {0}").format(name) for name in names]
+    return sql.SQL("(SELECT {} FROM (SELECT {}) AS k)").format(sql.SQL(" || ").join(fields), sql.SQL(", ").join(sent))
+
+
+def _fields(vector_type: str, dimensions: int) -> list[tuple[Any, ...]]:
     """Return what follows the key in COPY's binary format, each field after its length."""
-    return np.dtype(
-        [
-            ("vector_length", ">i4"),
-            ("dimensions", ">i2"),
-            ("unused", ">i2"),
-            ("vector", _NUMBERS[vector_type], dimensions),
-            ("version_id_length", ">i4"),
-            ("version_id", ">i4"),
-            ("source_hash_length", ">i4"),
-            ("source_hash", f"S{_HASH_BYTES}"),
-            ("embedded_at_length", ">i4"),
-            ("embedded_at", f"S{_TIME_BYTES}"),
-        ]
-    )
+    return [
+        ("vector_length", ">i4"),
+        ("dimensions", ">i2"),
+        ("unused", ">i2"),
+        ("vector", _NUMBERS[vector_type], dimensions),
+        ("version_id_length", ">i4"),
+        ("version_id", ">i4"),
+        ("source_hash_length", ">i4"),
+        ("source_hash", f"S{_HASH_BYTES}"),
+    ]
 
 
-_TRUE = b"\x01"
 _QUERIES = ("begin_writing", "begin_removing", "guard_rows", "copy_rows", "forget_rows")

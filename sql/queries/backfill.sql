@@ -20,10 +20,12 @@ WHERE b.version_id = %(version_id)s AND v.writer = 'worker' AND v.state <> 'reti
 FOR UPDATE OF b
 
 -- name: take_over_range
--- A range that its worker did not finish: killed, stopped, or too slow to renew its lease.
+-- A range that its worker did not finish: killed, stopped, or too slow to renew its lease. A run that was slow to renew
+-- its own is still at work on it.
 UPDATE pgvmig.lease SET run_id = %(run_id)s, taken_at = clock_timestamp(), until = clock_timestamp() + %(lease)s
 WHERE lease_id = (SELECT lease_id FROM pgvmig.lease
                   WHERE version_id = %(version_id)s AND first_block IS NOT NULL AND until < clock_timestamp()
+                    AND (run_id <> %(run_id)s OR until = '-infinity')
                   ORDER BY first_block LIMIT 1)
 RETURNING lease_id, first_block, last_block
 
@@ -73,7 +75,8 @@ SELECT EXISTS (SELECT FROM {stale})
 -- The keys that have waited longest and are in nobody's lease, with all entries of theirs that are visible now.
 WITH leased AS MATERIALIZED (
     SELECT unnest(l.entries) AS entry FROM pgvmig.lease l
-    WHERE l.version_id = %(version_id)s AND l.entries IS NOT NULL AND l.until > clock_timestamp()
+    WHERE l.version_id = %(version_id)s AND l.entries IS NOT NULL
+      AND (l.until > clock_timestamp() OR l.run_id = %(run_id)s)
 ), busy AS MATERIALIZED (
     SELECT DISTINCT {queue_columns} FROM {stale} JOIN leased USING (entry)
 ), oldest AS MATERIALIZED (
@@ -92,7 +95,8 @@ ORDER BY min(q.entry)
 -- Leases of the log whose time is over, or whose entries are gone: their worker was killed after it had written.
 DELETE FROM pgvmig.lease l
 WHERE l.version_id = %(version_id)s AND l.entries IS NOT NULL
-  AND (l.until < clock_timestamp() OR NOT EXISTS (SELECT FROM {stale} AS q WHERE q.entry = ANY (l.entries)))
+  AND (l.until < clock_timestamp() AND l.run_id <> %(run_id)s
+       OR NOT EXISTS (SELECT FROM {stale} AS q WHERE q.entry = ANY (l.entries)))
 
 -- name: lease_entries
 -- One entry of a key keeps all others of that key from being claimed.
@@ -189,11 +193,19 @@ VALUES (%(run_id)s, %(version_id)s, %(host)s, %(pid)s, %(limits)s)
 ON CONFLICT DO NOTHING
 
 -- name: count_batch
-UPDATE pgvmig.backfill_run
-SET seen_at = clock_timestamp(), batches = batches + 1, rows_written = rows_written + %(written)s,
-    rows_empty = rows_empty + %(empty)s, rows_failed = rows_failed + %(failed)s,
-    rows_outrun = rows_outrun + %(outrun)s
-WHERE run_id = %(run_id)s AND version_id = %(version_id)s
+-- Also, where the table itself is written, what pg_stat_xact_user_tables shows of this transaction. It shows as well what
+-- earlier ones of the session have not handed on yet, which happens once a second: so we have that done at every commit.
+UPDATE pgvmig.backfill_run r
+SET seen_at = clock_timestamp(), batches = r.batches + 1, rows_written = r.rows_written + %(written)s,
+    rows_empty = r.rows_empty + %(empty)s, rows_failed = r.rows_failed + %(failed)s,
+    rows_outrun = r.rows_outrun + %(outrun)s,
+    rows_updated = coalesce(r.rows_updated, 0) + x.updated, rows_hot = coalesce(r.rows_hot, 0) + x.hot
+FROM pgvmig.version v
+LEFT JOIN LATERAL (SELECT pg_stat_get_xact_tuples_updated(v.relation) AS updated,
+                          pg_stat_get_xact_tuples_hot_updated(v.relation) AS hot,
+                          pg_stat_force_next_flush()) AS x ON v.layout = 'column'
+WHERE v.version_id = %(version_id)s AND r.version_id = v.version_id AND r.run_id = %(run_id)s
+RETURNING x.updated, x.hot
 
 -- name: count_outrun
 UPDATE pgvmig.backfill_run SET rows_outrun = rows_outrun + %(outrun)s

@@ -192,6 +192,8 @@ CREATE TABLE pgvmig.backfill_run (
     rows_empty     bigint NOT NULL DEFAULT 0,
     rows_failed    bigint NOT NULL DEFAULT 0,
     rows_outrun    bigint NOT NULL DEFAULT 0,
+    rows_updated   bigint,
+    rows_hot       bigint,
     waiting        text,
     waited         interval NOT NULL DEFAULT '0',
     batch_size     integer,
@@ -203,6 +205,9 @@ CREATE TABLE pgvmig.backfill_run (
 );
 
 COMMENT ON COLUMN pgvmig.backfill_run.rows_outrun IS 'embedded, but the text had changed or the row was locked by then';
+
+COMMENT ON COLUMN pgvmig.backfill_run.rows_hot IS
+    'so many of rows_updated stayed on their page, and cost the other indexes nothing; NULL where the table is not written';
 
 COMMENT ON COLUMN pgvmig.backfill_run.waiting IS 'what the worker waits for, NULL when it works';
 
