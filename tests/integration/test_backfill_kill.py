@@ -53,6 +53,7 @@ def finish(site, v2):
     return len(texts) - len(set(texts))
 
 
+@pytest.mark.layouts
 @pytest.mark.parametrize(
     ("point", "repeated"),
     [
@@ -74,6 +75,7 @@ def test_killed_at(site, v2, point, repeated):
     assert finish(site, v2) <= repeated
 
 
+@pytest.mark.layouts
 @pytest.mark.parametrize("point", ["after-claim", "during-request", "before-commit", "after-commit"])
 def test_killed_with_stale_rows(site, v2, point):
     site.run()
@@ -86,6 +88,7 @@ def test_killed_with_stale_rows(site, v2, point):
     assert finish(site, v2) <= BATCH
 
 
+@pytest.mark.layouts
 def test_killed_at_random_moments_with_an_application_at_work(site, v2):
     generator = random.Random(7)
     kills = 4
