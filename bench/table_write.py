@@ -22,7 +22,8 @@ from bench.tables import Documents
 from pgvmig.catalog.connection import connect
 
 _DIMENSIONS = 384
-_BATCH = 1_000
+# What the controller settles at when a transaction should take 100 ms.
+_BATCH = 2_000
 _FOREIGN_KEY = "FOREIGN KEY (key_id) REFERENCES documents ON DELETE CASCADE"
 _RAW, _READ, _WRITTEN, _LOCKING = (
     "raw binary COPY into a bare table with a primary key",
