@@ -57,9 +57,9 @@ class LazyGroup(click.Group):
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             guesses = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            if guesses and "Did you mean" not in error.message:
-                error.message += f" Did you mean {guesses[0]}?"
-            raise
+            if not guesses or "Did you mean" in error.message:
+                raise
+            raise click.UsageError(f"{error.message} Did you mean {guesses[0]}?", error.ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands from COMMANDS, importing none."""

@@ -139,6 +139,12 @@ def _pruning(case: Case) -> Iterator[Warning]:
 
 
 def _server(case: Case) -> Iterator[Warning]:
+    if not case.facts["compression_known"]:
+        yield Warning(
+            found="Whether the texts can be compressed was not tried, which needs a temporary table",
+            hazard="Rows that get shorter by it leave more room than is counted on",
+            next="ask on the primary, as a role that has TEMPORARY on the database",
+        )
     if case.facts["row_security"]:
         yield Warning(
             found=f"{case.table} has row-level security",

@@ -41,13 +41,15 @@ class Facts:
     compression_known: bool
 
 
-def gather(run: Runner, where: Address, *, own: Sequence[str] = (), exact: bool = False) -> Facts:
-    """Return what is known of the table; `own` are the version's columns, the vector first, where they are there.
+def gather(
+    run: Runner, where: Address, *, waits: sql.Composable, own: Sequence[str] = (), exact: bool = False
+) -> Facts:
+    """Return what is known of the table; `own` are the version's columns in it, the vector first.
 
-    Raises NotFoundError. Reads `SAMPLE_PAGES` pages, and with `exact` the whole table.
+    `waits` says of a row `d` whether it has no vector of the version yet. Reads `SAMPLE_PAGES` pages, and with `exact`
+    the whole table. Raises NotFoundError.
     """
     table = table_facts(run, where.table)
-    waits = _waits(own)
     columns = _columns(run, where.table)
     percent = min(100.0, 100 * SAMPLE_PAGES / max(table["pages"], 1))
     sample = _sample(run, where.table, columns, waits, percent)
@@ -73,10 +75,6 @@ def table_facts(run: Runner, table: Table) -> Record:
     if not rows or rows[0]["relkind"] not in ("r", "p"):
         raise NotFoundError(f"there is no table {files.text(table.identifier)}", next_step="check the target's name")
     return rows[0]
-
-
-def _waits(own: Sequence[str]) -> sql.Composable:
-    return sql.SQL("d.{} IS NULL").format(sql.Identifier(own[0])) if own else sql.SQL("true")
 
 
 def _columns(run: Runner, table: Table) -> list[Column]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from psycopg import sql
+
 from pgvmig import hazards, names
 from pgvmig.address import Address
 from pgvmig.planning import advice, costs, facts, pages, tuples
@@ -12,8 +14,9 @@ from pgvmig.planning.advice import Warning  # noqa: A004
 from pgvmig.planning.costs import Churn, Cost, Work
 from pgvmig.runner import Runner
 
-# The backfill's default.
+# Rows of a transaction; a smaller table than so many pages has several of a page in one.
 BATCH = 64
+EVERY_ROW = sql.SQL("true")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,16 +68,18 @@ def make(
     space: Space,
     *,
     key: list[str],
+    waits: sql.Composable = EVERY_ROW,
     own: Sequence[str] = (),
     exact: bool = False,
     rate: float | None = None,
 ) -> Plan:
     """Return the plan of a version; `key` are the key's columns.
 
-    `own` are its vector column and the three of provenance where they are there already. `rate` is how many rows a
-    second the provider embeds, None where only the database's own speed is asked for.
+    `waits` says of a row `d` whether it has no vector yet; `own` are the version's vector column and the three of
+    provenance where they are in the table already. `rate` is how many rows a second the provider embeds, None where
+    only the database's own speed is asked for.
     """
-    known = facts.gather(run, where, own=own, exact=exact)
+    known = facts.gather(run, where, waits=waits, own=own, exact=exact)
     rows, stored = _with_vectors(known, space, own)
     played = pages.play(rows, block=known.table["block_size"], fillfactor=known.table["fillfactor"], batch=BATCH)
     work = _work(known, space, stored, played, rate)
@@ -155,7 +160,7 @@ def _case(run: Runner, where: Address, known: facts.Facts, column: Cost, memory:
     return advice.Case(
         subject=where.label,
         table=names.label(where.table.name, names.DEFAULT_SLOT, where.table.schema),
-        facts=known.table,
+        facts={**known.table, "compression_known": known.compression_known},
         column=column,
         growth=column.table_bytes / heap if heap else 0.0,
         indexes=known.indexes,

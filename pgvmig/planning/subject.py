@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from psycopg import sql
+
 from pgvmig import adding
 from pgvmig import sql as files
 from pgvmig.address import Address, Table
 from pgvmig.contract import MAX_INDEXED, Contract
 from pgvmig.errors import NotFoundError, UsageError
-from pgvmig.names import Target, check_version
+from pgvmig.names import Target, check_version, key_column
 from pgvmig.planning import plan as planning
 from pgvmig.planning.plan import Plan, Space
 from pgvmig.runner import Row, Runner, decoded
@@ -30,14 +32,38 @@ def plan(
     Raises UsageError, NotFoundError, ContractError, and ConflictError for tables that pgvmig refuses.
     """
     where = _find(run, target, check_version(version))
-    table = run.run(files.query("adding", "table_facts", relation=where.table.relation))[0]
-    adding.check_table(table, where)
-    facts = run.run(files.query("adding", "version_facts", **where.literals()))
-    there = facts[0] if facts and facts[0]["state"] != "retired" else None
-    space = _space(where, there, dimensions, vector_type)
-    beside = there is not None and there["layout"] == "column"
-    own = [there[name] for name in _OWN] if there and beside else ()
-    return planning.make(run, where, space, key=table["key"] or [], own=own, exact=exact, rate=rate)
+    with run.transaction():
+        run.run(files.query("plan", "see_every_row"))
+        table = run.run(files.query("adding", "table_facts", relation=where.table.relation))[0]
+        adding.check_table(table, where)
+        facts = run.run(files.query("adding", "version_facts", **where.literals()))
+        there = facts[0] if facts and facts[0]["state"] != "retired" else None
+        return planning.make(
+            run,
+            where,
+            _space(where, there, dimensions, vector_type),
+            key=table["key"] or [],
+            waits=_waits(run, where, there),
+            own=[there[name] for name in _OWN] if there and there["layout"] == "column" else (),
+            exact=exact,
+            rate=rate,
+        )
+
+
+def _waits(run: Runner, where: Address, there: Row | None) -> sql.Composable:
+    """Return the condition that a row `d` has no vector of the version yet."""
+    if there is None:
+        return planning.EVERY_ROW
+    if there["layout"] == "column":
+        return sql.SQL("d.{} IS NULL").format(sql.Identifier(there["vector_column"]))
+    (slot,) = run.run(files.query("adding", "slot_facts", relation=where.table.relation, slot=sql.Literal(where.slot)))
+    pairs = zip(slot["key_columns"], slot["present_key"], strict=True)
+    same = [
+        sql.SQL("e.{} = d.{}").format(sql.Identifier(key_column(name)), sql.Identifier(present))
+        for name, present in pairs
+    ]
+    side = sql.Identifier(there["vector_table_schema"], there["vector_table_name"])
+    return sql.SQL("NOT EXISTS (SELECT FROM {} AS e WHERE {})").format(side, sql.SQL(" AND ").join(same))
 
 
 def _find(run: Runner, target: str, version: str) -> Address:

@@ -1,5 +1,9 @@
 -- What `pgvmig plan` asks: the table's shape, a sample of its pages, and who else would notice a backfill.
 
+-- name: see_every_row
+-- Rows that a policy hides would be missing from every figure: an error instead.
+SELECT set_config('row_security', 'off', true)
+
 -- name: table_facts
 SELECT n.nspname AS table_schema, c.relname AS table_name, c.relkind::text AS relkind, c.relpersistence::text AS relpersistence,
        EXISTS (SELECT FROM pg_inherits i WHERE c.oid IN (i.inhparent, i.inhrelid)) AS inherits,

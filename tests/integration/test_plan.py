@@ -15,7 +15,7 @@ from psycopg import sql
 from pgvmig.cli import cli, output
 from pgvmig.demo.model_server import serving
 from pgvmig.demo.models import HashModel
-from pgvmig.errors import ConflictError, ContractError, NotFoundError, UsageError
+from pgvmig.errors import ConflictError, ContractError, DatabaseError, NotFoundError, UsageError
 from pgvmig.planning import subject
 from pgvmig.planning.plan import Plan
 from pgvmig.runner import ConnectionRunner
@@ -224,6 +224,37 @@ def test_a_version_that_is_there_says_its_own_dimensions(site):
         )
     )
     assert plan(site).column.hot_share == 0
+
+
+def test_a_version_in_a_side_table(site):
+    fill(site, PLAIN, NOISE.format(25), 120)
+    add_version(site.connection, "documents", "v2", {"provider": "d384", "dimensions": 384}, layout="table")
+    assert plan(site).waiting == 120
+    assert site.run().why == "done"
+    site.execute("INSERT INTO documents (body) VALUES ('one more')")
+    assert plan(site, exact=True).waiting == 1
+
+
+def test_who_may_not_see_every_row_or_make_a_temporary_table(site):
+    fill(site, PLAIN, NOISE.format(25), 120)
+    site.execute("CREATE ROLE reader")
+    site.execute("GRANT SELECT ON documents TO reader")
+    site.execute("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA pgvmig TO reader")
+    site.execute(f"REVOKE TEMPORARY ON DATABASE {site.database.name} FROM public")
+    try:
+        site.execute("SET ROLE reader")
+        found = plan(site, dimensions=384)
+        assert found.rows == 120
+        assert found.warnings[-1].found.startswith("Whether the texts can be compressed was not tried")
+        site.execute("RESET ROLE")
+        site.execute("ALTER TABLE documents ENABLE ROW LEVEL SECURITY")
+        site.execute("SET ROLE reader")
+        with pytest.raises(DatabaseError, match="row-level security"):
+            plan(site, dimensions=384)
+    finally:
+        site.execute("RESET ROLE")
+        site.execute("DROP OWNED BY reader")
+        site.execute("DROP ROLE reader")
 
 
 def test_an_empty_table(site):

@@ -124,9 +124,9 @@ REFUSALS = [
     (
         {"modle": "m"},
         (
-            "the contract has no key 'modle'. A misspelt key would silently leave its default in force. Next: did you "
-            "mean 'model'? use one of chunking, dimensions, document_prefix, input, max_input, metric, model, model_version, normalized, "
-            "preprocessing, provider, query_prefix, too_long, vector_type"
+            "the contract has no key 'modle'. A misspelt key would silently leave its default in force. "
+            "Next: did you mean 'model'? use one of chunking, dimensions, document_prefix, input, max_input, metric, "
+            "model, model_version, normalized, preprocessing, provider, query_prefix, too_long, vector_type"
         ),
     ),
     (

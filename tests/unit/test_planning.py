@@ -160,7 +160,8 @@ def test_nothing_to_write_costs_nothing():
 
 FACTS = {
     "identity_full": False, "oldest_snapshot": None, "fillfactor": 100, "autovacuum": True, "frozen_age": 100,
-    "freeze_max_age": 200_000_000, "row_security": False, "maintenance_work_mem": 64 * 1024**2,
+    "freeze_max_age": 200_000_000, "row_security": False, "compression_known": True,
+    "maintenance_work_mem": 64 * 1024**2,
 }  # fmt: skip
 COST = Cost(
     layout="column", hot_share=0.89, wal_bytes=1, table_bytes=1, toast_bytes=1, index_bytes=1, rows_per_second=1,
@@ -269,6 +270,14 @@ WARNINGS = {
             "documents has row-level security. Whoever runs workers and gates must see every row, or "
             "they stop. Next: run them as the table's owner or with BYPASSRLS; views and a side table "
             "follow the table's policies"
+        ),
+    ),
+    "no trial": (
+        replace(CASE, facts={**FACTS, "compression_known": False}),
+        (
+            "Whether the texts can be compressed was not tried, which needs a temporary table. Rows that get shorter "
+            "by it leave more room than is counted on. Next: ask on the primary, as a role that has TEMPORARY on the "
+            "database"
         ),
     ),
     "memory": (
