@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,9 +36,11 @@ def build(
     method: str = "hnsw",
     options: Mapping[str, Any] | None = None,
     early: bool = False,
+    calm: Callable[[Table], None] | None = None,
 ) -> bool:
     """Build the index; an invalid one left by an interrupted build is dropped first. Returns whether it was missing.
 
+    `calm` is called with the table that is read, outside any transaction, before the build: it may wait or raise.
     Raises GateError while more than a tenth of the rows has no vector, unless `early`.
     """
     if method not in METHODS:
@@ -54,6 +56,8 @@ def build(
     if not early:
         run.run(files.query("indexing", "require_backfilled", **where.literals()))
     with run.outside_transaction(), _without_timeouts(run):
+        if calm is not None:
+            calm(version.home.table)
         if not run.offline:
             run.run(files.query("indexing", "drop_index", index=index))
         run.run(

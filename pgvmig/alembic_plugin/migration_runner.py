@@ -10,6 +10,7 @@ from typing import Any
 from alembic.operations import Operations
 from alembic.util import CommandError
 from psycopg import sql
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from pgvmig import sql as files
@@ -29,14 +30,20 @@ class MigrationRunner:
         # one run of Alembic has one context: what an earlier revision added is known to a later one
         self.memory: dict[Address, Added] = self._context.opts.setdefault("pgvmig_memory", {})
 
+    @property
+    def connection(self) -> Connection:
+        """The migration's connection; there is none offline."""
+        connection = self._context.connection
+        assert connection is not None  # noqa: S101  # Alembic's types allow None for offline mode only
+        return connection
+
     def run(self, statement: sql.SQL | sql.Composed) -> list[Row]:
         """See Runner."""
         text = files.text(statement)
         if self.offline:
             self._context.impl.static_output(f"{text};")
             return []
-        connection = self._context.connection
-        assert connection is not None  # noqa: S101  # Alembic's types allow None for offline mode only
+        connection = self.connection
         try:
             # no_parameters: a percent sign in the text is a percent sign. For this statement only: what the revision
             # does next, SQLAlchemy has doubled the percent signs of.

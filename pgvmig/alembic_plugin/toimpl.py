@@ -12,6 +12,7 @@ from alembic.operations import MigrateOperation, Operations
 from pgvmig import adding, hazards, indexing, switch
 from pgvmig.address import Address, address
 from pgvmig.alembic_plugin import ops
+from pgvmig.alembic_plugin.calm import before_build
 from pgvmig.alembic_plugin.migration_runner import MigrationRunner, as_command_error, begin, require_own_transaction
 from pgvmig.catalog import schema
 from pgvmig.errors import PgvmigError
@@ -105,7 +106,14 @@ def index(operations: Operations, operation: ops.IndexEmbeddingOp) -> None:
     run = begin(operations)
     where = _address(operation)
     early = _told(run, "pgvmig_early_index", where)
-    indexing.build(run, where, method=operation.method, options=operation.options, early=early)
+    indexing.build(
+        run,
+        where,
+        method=operation.method,
+        options=operation.options,
+        early=early,
+        calm=functools.partial(before_build, run, where),
+    )
 
 
 @implementation_for(ops.DropEmbeddingIndexOp)

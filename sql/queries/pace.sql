@@ -43,3 +43,7 @@ SELECT CASE WHEN c.relpages > 0 AND c.reltuples >= 0
        END AS rows,
        CASE WHEN v.vector_relation <> v.relation THEN v.vector_relation::oid::bigint END AS vector_relation
 FROM pgvmig.version v JOIN pg_class c ON c.oid = v.relation WHERE v.version_id = %(version_id)s
+
+-- name: to_build
+-- What an index build would read, TOAST included.
+SELECT to_regclass({relation})::oid::bigint AS relation, pg_table_size(to_regclass({home})) AS bytes
