@@ -243,6 +243,9 @@ CREATE TABLE pgvmig.pause (
 
 COMMENT ON TABLE pgvmig.pause IS 'relation NULL pauses everything in this database';
 
+-- It has no primary key, and where FOR ALL TABLES publishes it nobody could delete a row.
+ALTER TABLE pgvmig.pause REPLICA IDENTITY FULL;
+
 -- Every change of a worker's pace, and why; the last one says how it is now. The newest of each run are kept.
 CREATE TABLE pgvmig.pacing_log (
     entry      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -3,10 +3,10 @@
 import subprocess
 
 import pytest
-from lifecycle import add_version, adopt_version, embed, install
+from lifecycle import CONTRACT, add_version, adopt_version, embed, install
 from migrating import OwnProject
 
-from pgvmig import embedded, hazards
+from pgvmig import adding, embedded, hazards
 from pgvmig.address import Table, address
 from pgvmig.cli import cli, output
 from pgvmig.errors import PublishedTableError
@@ -235,3 +235,14 @@ def test_elsewhere_installing_is_quiet(database, tmp_path, caplog):
     with caplog.at_level("WARNING", logger="pgvmig"):
         project.upgrade("head")
     assert [record.getMessage() for record in caplog.records if record.name == "pgvmig"] == []
+
+
+def test_the_control_schema_can_be_written_where_every_table_is_published(connection, run):
+    connection.execute("CREATE PUBLICATION all_of_it FOR ALL TABLES")
+    with connection.transaction():
+        adding.add(run, V2, CONTRACT, prepared=True)
+    connection.execute("INSERT INTO pgvmig.pause (reason) VALUES ('a test')")
+    assert connection.execute("DELETE FROM pgvmig.pause").rowcount == 1
+    connection.execute("DELETE FROM documents WHERE id < 4")
+    connection.execute("UPDATE documents SET body = 'another'")
+    connection.execute("DELETE FROM pgvmig.documents_v2_stale")
