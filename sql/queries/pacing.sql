@@ -118,7 +118,7 @@ CROSS JOIN LATERAL (SELECT jsonb_agg(jsonb_build_object('pid', a.pid, 'applicati
  WHERE num_nonnulls(a.backend_xmin, a.backend_xid) > 0 AND a.pid <> pg_backend_pid()
    AND (a.datname = current_database() OR a.backend_type = 'walsender')
    AND NOT EXISTS (SELECT FROM pg_stat_progress_vacuum AS v WHERE v.pid = a.pid)
- ORDER BY a.xact_start LIMIT 50)
+ ORDER BY a.xact_start NULLS FIRST LIMIT 50)
 UNION ALL
 (SELECT 'prepared', NULL, p.owner, NULL, NULL, NULL, NULL, p.gid, NULL, NULL, age(p.transaction), NULL,
         extract(epoch FROM clock_timestamp() - p.prepared)::float8

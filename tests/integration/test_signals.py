@@ -439,3 +439,26 @@ def test_one_question_that_fails_hides_no_other(database, connection, watch):
         assert pacer.check().may_write
         assert pacer.check().may_write
         pacer.close()
+
+
+# Aurora, of which there is only its function: what it returns is made up.
+
+AURORA = """
+CREATE FUNCTION aurora_replica_status() RETURNS TABLE (server_id text, session_id text, durable_lsn bigint,
+    replica_lag_in_msec double precision, last_update_timestamp timestamptz)
+BEGIN ATOMIC
+    SELECT 'docs-1', 'MASTER_SESSION_ID', 500000, NULL::double precision, NULL::timestamptz
+    UNION ALL SELECT 'docs-2', '6e1f6b2e-2b60-4d5a-8f24-f2e2b5f5d3c1', 500000, 18.0, now();
+END
+"""
+
+
+def test_aurora_is_asked_by_its_own_function_where_that_exists(connection, watch):
+    connection.execute(AURORA)
+    pacer = watch()
+    found = one(pacer, "replication lag")
+    assert (found.state, found.next_step) == (UNKNOWN, "pgvmig standby add docs-2")
+    standbys.add(connection, "docs-2")
+    found = one(pacer, "replication lag")
+    assert (found.state, found.reason) == (OK, "docs-2 has replayed everything")
+    assert pacer.check().may_write
