@@ -41,8 +41,8 @@ def state(worker: Row) -> str:
 
 def hot_share(worker: Row) -> float | None:
     """Return which share of a worker's updates was HOT, None where it has updated nothing."""
-    updated = worker.get("rows_updated") or 0
-    return worker["rows_hot"] / updated if updated else None
+    updated, hot = worker["rows_updated"], worker["rows_hot"]
+    return hot / updated if updated and hot is not None else None
 
 
 def _row(version: Row, worker: Row) -> tuple[Any, ...]:

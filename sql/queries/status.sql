@@ -40,7 +40,7 @@ CROSS JOIN LATERAL (
 SELECT DISTINCT ON (r.version_id, coalesce(r.ended_at, 'infinity'), r.run_id)
        r.run_id, r.version_id, r.host, r.pid, r.started_at, r.seen_at, r.ended_at, r.ended_why, r.batches,
        r.rows_written, r.rows_empty, r.rows_failed, r.rows_outrun, r.waiting, r.waited, r.peak_lag, r.peak_lag_bytes,
-       r.batch_size, r.speed, r.limits, clock_timestamp() - r.seen_at AS silent_for,
+       r.rows_updated, r.rows_hot, r.batch_size, r.speed, r.limits, clock_timestamp() - r.seen_at AS silent_for,
        p.state, p.at AS since, clock_timestamp() - p.at AS for, p.signal, p.reason, p.next,
        CASE WHEN s.at < r.seen_at
             THEN (r.rows_written - s.rows_written) / extract(epoch FROM r.seen_at - s.at)::float8 END AS rows_per_second

@@ -341,6 +341,28 @@ class TestStatus:
             assert found["workers"][0]["rows_per_second"] > 0
             assert "rows left to walk over, about" in pgvmig("status")[1]
 
+    def test_of_updates_that_are_not_hot_names_who_holds_the_horizon(self, site, slow, pgvmig):
+        analyst = site.database.connect(application_name="a long report")
+        analyst.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        analyst.execute("SELECT count(*) FROM documents")
+        site.execute("CREATE TABLE other (n int)")  # takes a transaction id, which the analyst's snapshot holds back
+        with Running(site, **slow) as run:
+            wait_until(lambda: site.value("SELECT coalesce(sum(rows_updated), 0) FROM pgvmig.backfill_run") > 50)
+            found = json.loads(pgvmig("status", "--json")[1])["versions"][0]["workers"][0]
+            assert 0 <= found["rows_hot"] <= found["rows_updated"]
+            run.stop.set()
+            run.join()
+        site.execute("UPDATE pgvmig.backfill_run SET ended_at = NULL, rows_updated = 1000, rows_hot = 900")
+        assert "90%" in pgvmig("status")[1]
+        assert "a long report" not in pgvmig("status")[1]
+        site.execute("UPDATE pgvmig.backfill_run SET rows_hot = 400")
+        _, out, _ = pgvmig("status")
+        assert "40%" in out
+        (line,) = [line for line in out.splitlines() if "a long report" in line]
+        assert line.startswith(f"documents v2: session {analyst.info.backend_pid} (")
+        assert "has held back the xmin horizon for" in line
+        assert line.endswith("Next: let it end")
+
 
 def test_signals_are_waited_for(site, pgvmig):
     site.documents(1)
