@@ -39,11 +39,11 @@ _LEAST = {"text": Target(at_least=0.75), "other": Target(at_least=0.9)}
 def run(stage: Stage) -> list[Figure]:
     """Update with one client and with several, all ways by turns; the share of the throughput that is left."""
     samples: dict[tuple[int, str, str], list[float]] = defaultdict(list)
-    rows, seconds = stage.pick(_ROWS, 500), stage.pick(3, 1)
+    rows, seconds, many = stage.pick(_ROWS, 500), stage.pick(3, 1), (1,) if stage.quick else (1, 4)
     with ExitStack() as stack:
         databases = {name: stack.enter_context(_database(stage, rows, follow)) for name, follow in _FOLLOWED.items()}
         for number in stage.rounds:
-            for clients in (1, 4):
+            for clients in many:
                 for kind, update in _UPDATES.items():
                     for name, dsn in databases.items():
                         script = f"\\set id random(1, {rows})\n{update}\n"
@@ -52,7 +52,7 @@ def run(stage: Stage) -> list[Figure]:
                         )
                         samples[clients, kind, name].append(rate)
             stage.say(f"round {number + 1} is over")
-    return [figure for clients in (1, 4) for kind in _UPDATES for figure in _figures(samples, clients, kind)]
+    return [figure for clients in many for kind in _UPDATES for figure in _figures(samples, clients, kind)]
 
 
 def _figures(samples: dict[tuple[int, str, str], list[float]], clients: int, kind: str) -> list[Figure]:
