@@ -60,7 +60,7 @@ def command(
     you like: they share the work by leases. Stopped or killed at any moment, nothing finished is lost or repeated.
 
     In its table, `outrun` counts rows whose text changed, or that somebody locked, while they were being embedded: they
-    stay queued and are done again.
+    stay queued and are done again. `HOT` is the share of updates that left the table's other indexes alone.
 
     It paces itself: transactions take about --target-time, and nothing is written while a signal (replication lag,
     slots, archiving, ...; see docs/pacing.md) is beyond its limit or cannot be read. A limit comes from `pgvmig
@@ -117,9 +117,12 @@ def _stopping() -> Iterator[threading.Event]:
 
 
 def _show(result: Any) -> None:
-    rows = [(name, c.written, c.empty, c.failed, c.outrun, c.batches) for name, c in sorted(result.versions.items())]
+    rows = [
+        (name, c.written, c.empty, c.failed, c.outrun, c.batches, f"{c.hot / c.updated:.0%}" if c.updated else None)
+        for name, c in sorted(result.versions.items())
+    ]
     if rows:
-        output.table("Embedded", ("version", "written", "empty", "failed", "outrun", "batches"), rows)
+        output.table("Embedded", ("version", "written", "empty", "failed", "outrun", "batches", "HOT"), rows)
     said = {
         "done": "Nothing is left.",
         "time": "Time is up, work is left. Next: pgvmig backfill",
