@@ -24,11 +24,11 @@ class KilledError(BaseException):
     """The thread was told to end at once, as SIGKILL ends a process."""
 
 
-def point() -> None:
+def point(name: str | None = None) -> None:
     """Stop here, in a thread that is stepped; go on in any other."""
     actor = getattr(_here, "actor", None)
     if actor is not None:
-        actor.stop()
+        actor.stop(name)
 
 
 class SteppedConnection(psycopg.Connection[Any]):
@@ -41,13 +41,14 @@ class SteppedConnection(psycopg.Connection[Any]):
 
 
 class Actor:
-    """Runs `work` in a thread, step by step. `blocked` says whether it waits for a lock."""
+    """Runs `work` in a thread, step by step. `blocked` says whether it waits for a lock; `at` is where it stopped."""
 
     def __init__(self, work: Callable[[], None], blocked: Callable[[], bool]) -> None:
         self._work = work
         self._blocked = blocked
         self._changed = threading.Condition()
         self._leave = 0
+        self.at: str | None = None
         self._stopped = self._killed = False
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -58,9 +59,10 @@ class Actor:
         """Whether its work is over."""
         return not self._thread.is_alive()
 
-    def stop(self) -> None:
+    def stop(self, name: str | None) -> None:
         """Wait for leave; called by its own thread."""
         with self._changed:
+            self.at = name
             self._stopped = True
             self._changed.notify_all()
             while not self._leave and not self._killed:

@@ -24,8 +24,8 @@ from pgvmig.backfill import faults, lane
 
 _MANY = int(os.environ.get("PGVMIG_PROPERTY_EXAMPLES", "0"))
 SETTINGS = settings(
-    max_examples=_MANY or 40,
-    stateful_step_count=100 if _MANY else 50,
+    max_examples=_MANY or 25,
+    stateful_step_count=60 if _MANY else 40,
     derandomize=not _MANY,
     database=None,
     deadline=None,
@@ -34,8 +34,23 @@ SETTINGS = settings(
     suppress_health_check=list(HealthCheck),
 )
 
+STATEMENTS = {
+    "update text": "UPDATE documents SET body = %(body)s WHERE id = %(key)s",
+    "update all texts": "UPDATE documents SET body = %(body)s",
+    "update note": "UPDATE documents SET note = note || '.' WHERE id = %(key)s",
+    "insert": "INSERT INTO documents VALUES (%(key)s, %(body)s, '') ON CONFLICT DO NOTHING",
+    "upsert": "INSERT INTO documents VALUES (%(key)s, %(body)s, '') "
+    "ON CONFLICT (id) DO UPDATE SET body = excluded.body",
+    "delete": "DELETE FROM documents WHERE id = %(key)s",
+    "change key": "UPDATE documents SET id = %(other)s WHERE id = %(key)s",
+    "shift keys": "UPDATE documents SET id = id + 4 * CASE WHEN id > 4 THEN -1 ELSE 1 END",
+    "lock": "SELECT FROM documents WHERE id = %(key)s FOR UPDATE",
+    "truncate": "TRUNCATE documents",
+}
+CHANGES = st.sampled_from([*STATEMENTS])
 SESSIONS = st.integers(0, 2)
-KEYS = st.integers(1, 5)
+WORKERS = st.integers(0, 1)
+KEYS = st.integers(1, 4)
 BODIES = st.sampled_from(TEXTS)
 ISOLATION = st.sampled_from(["READ COMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
 
@@ -70,7 +85,7 @@ class Interleavings(RuleBasedStateMachine):
     def nothing_is_wrong(self):
         assert self.world.problems() == []
 
-    # The application.
+    # The application: two sessions with transactions that stay open, and one that commits at once.
 
     def _tell(self, session, statement, *values):
         if not self.world.sessions[session].busy:
@@ -79,89 +94,63 @@ class Interleavings(RuleBasedStateMachine):
     def _open(self, session):
         return self.world.sessions[session].connection.info.transaction_status == TransactionStatus.INTRANS
 
-    @rule(session=SESSIONS, isolation=ISOLATION)
-    def open_transaction(self, session, isolation):
-        if not self._open(session):
+    @rule(session=st.integers(1, 2), isolation=ISOLATION, change=CHANGES, key=KEYS, body=BODIES)
+    def begin_or_end(self, session, isolation, change, key, body):
+        if self._open(session):
+            self._tell(session, "COMMIT")
+        else:
             self._tell(session, f"BEGIN ISOLATION LEVEL {isolation}")
+            self._change(session, change, key, body)
 
-    @rule(session=SESSIONS, how=st.sampled_from(["COMMIT", "COMMIT", "COMMIT", "ROLLBACK"]))
-    def end_transaction(self, session, how):
-        self._tell(session, how)
+    @rule(session=st.integers(1, 2), how=st.sampled_from(["ROLLBACK", "SAVEPOINT s", "ROLLBACK TO s"]))
+    def take_back(self, session, how):
+        if self._open(session):
+            self._tell(session, how)
 
-    @rule(session=SESSIONS, key=KEYS, body=BODIES)
-    def insert(self, session, key, body):
-        self._tell(session, "INSERT INTO documents VALUES (%s, %s, '') ON CONFLICT DO NOTHING", key, body)
+    @rule(session=SESSIONS, change=CHANGES, key=KEYS, body=BODIES)
+    def change(self, session, change, key, body):
+        self._change(session, change, key, body)
 
-    @rule(session=SESSIONS, key=KEYS, body=BODIES)
-    def upsert(self, session, key, body):
-        statement = "INSERT INTO documents VALUES (%s, %s, '') ON CONFLICT (id) DO UPDATE SET body = excluded.body"
-        self._tell(session, statement, key, body)
+    @rule(key=KEYS, body=BODIES)
+    def update_text(self, key, body):
+        self._change(0, "update text", key, body)
 
-    @rule(session=SESSIONS, key=KEYS, body=BODIES)
-    def update_text(self, session, key, body):
-        self._tell(session, "UPDATE documents SET body = %s WHERE id = %s", body, key)
-
-    @rule(session=SESSIONS, body=BODIES)
-    def update_all_texts(self, session, body):
-        self._tell(session, "UPDATE documents SET body = %s", body)
-
-    @rule(session=SESSIONS, key=KEYS)
-    def update_note(self, session, key):
-        self._tell(session, "UPDATE documents SET note = note || '.' WHERE id = %s", key)
-
-    @rule(session=SESSIONS, old=KEYS, new=KEYS)
-    def change_key(self, session, old, new):
-        self._tell(session, "UPDATE documents SET id = %s WHERE id = %s", new, old)
-
-    @rule(session=SESSIONS, by=st.sampled_from([5, -5]))
-    def shift_keys(self, session, by):
-        self._tell(session, "UPDATE documents SET id = id + %s", by)
-
-    @rule(session=SESSIONS, key=KEYS)
-    def delete(self, session, key):
-        self._tell(session, "DELETE FROM documents WHERE id = %s", key)
-
-    @rule(session=SESSIONS, key=KEYS)
-    def lock(self, session, key):
-        self._tell(session, "SELECT FROM documents WHERE id = %s FOR UPDATE", key)
-
-    @rule(session=SESSIONS)
-    def truncate(self, session):
-        self._tell(session, "TRUNCATE documents")
+    def _change(self, session, change, key, body):
+        self._tell(session, STATEMENTS[change], {"key": key, "body": body, "other": key % 4 + 1})
 
     @rule(session=SESSIONS, replica=st.booleans())
     def load_as_a_replica(self, session, replica):
         self._tell(session, f"SET session_replication_role = {'replica' if replica else 'origin'}")
 
-    @rule(session=SESSIONS, how=st.sampled_from(["SAVEPOINT s", "ROLLBACK TO s"]))
-    def savepoint(self, session, how):
-        if self._open(session):
-            self._tell(session, how)
+    # Workers. Three rules, because hypothesis takes each as often as the others.
 
-    # Workers.
-
-    @rule(batch_size=st.sampled_from([1, 2, 64]))
-    def employ(self, batch_size):
-        if len(self.world.workers) < 2:
+    def _worker(self, which, batch_size=2):
+        workers = self.world.workers
+        if which >= len(workers):
             self.world.employ(batch_size)
+        return workers[which] if which < len(workers) else None
 
-    def _worker(self, which):
-        return self.world.workers[which % len(self.world.workers)] if self.world.workers else None
-
-    @rule(which=st.integers(0, 1), steps=st.sampled_from([1, 1, 2, 3, 5, 8, 13, 60]))
+    @rule(which=WORKERS, steps=st.integers(1, 4))
     def step(self, which, steps):
         if (worker := self._worker(which)) is not None:
             self.world.step(worker, steps)
 
-    @rule(which=st.integers(0, 1))
-    def kill(self, which):
-        if (worker := self._worker(which)) is not None:
-            self.world.kill(worker)
+    @rule(which=WORKERS, steps=st.integers(5, 30), batch_size=st.sampled_from([1, 2, 64]))
+    def go_on(self, which, steps, batch_size):
+        if (worker := self._worker(which, batch_size)) is not None:
+            self.world.step(worker, steps)
 
-    @rule(which=st.integers(0, 1))
-    def let_its_leases_expire(self, which):
+    @rule(which=WORKERS, point=st.sampled_from(["after-claim", "asks", "before-commit", "after-commit"]))
+    def go_to(self, which, point):
         if (worker := self._worker(which)) is not None:
-            self.world.expire(worker)
+            self.world.go_to(worker, point)
+
+    @rule(which=WORKERS, killed=st.booleans())
+    def lose_leases(self, which, killed):
+        """By death, or by being too slow."""
+        if which < len(self.world.workers):
+            worker = self.world.workers[which]
+            (self.world.kill if killed else self.world.expire)(worker)
 
     # Switches.
 
@@ -193,7 +182,7 @@ def prepared(server):
 @pytest.mark.timeout(24 * 3600 if _MANY else 300)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_row_ends_with_the_vector_of_its_text(prepared, layout, monkeypatch):
-    monkeypatch.setattr(faults, "reach", lambda _: point())
+    monkeypatch.setattr(faults, "reach", point)
     for name in ("_RETRY_FIRST", "_RETRY_LAST"):
         monkeypatch.setattr(lane, name, 0.0)
     monkeypatch.setattr(lane, "_PATIENCE", lane._PATIENCE)  # put back at the end

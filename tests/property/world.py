@@ -18,7 +18,7 @@ from pgvector.psycopg import register_vector
 from psycopg import errors as pg
 from psycopg import sql
 from servers import add_vector
-from stepping import Actor, Session, SteppedConnection
+from stepping import Actor, Session, SteppedConnection, point
 
 from pgvmig.backfill import claims
 from pgvmig.backfill.batches import Answer, Batch
@@ -99,12 +99,12 @@ class World:
 
     # The application.
 
-    def tell(self, session: Session, statement: str, *values: Any) -> None:
+    def tell(self, session: Session, statement: str, values: dict[str, Any] | None = None) -> None:
         """Let a session execute a statement; a conflict ends its transaction."""
 
         def job() -> None:
             try:
-                session.connection.execute(statement, values or None)
+                session.connection.execute(statement, values)
             except _CONFLICTS as error:
                 self._excuse(session, error)
             except psycopg.Error as error:
@@ -135,6 +135,13 @@ class World:
         """Let a worker take so many steps."""
         worker.actor.step(steps)
         self.settle()
+
+    def go_to(self, worker: Worker, place: str) -> None:
+        """Let a worker go to the next such place, or until it waits for somebody, for a long time or for nothing."""
+        for _ in range(60):
+            self.step(worker, 1)
+            if worker.actor.at == place or worker.actor.ended or self.waits(worker.pid):
+                return
 
     def kill(self, worker: Worker) -> None:
         """End a worker where it is: it does not even say goodbye. Its leases are over as well."""
@@ -282,6 +289,8 @@ def _open_lane(connection: psycopg.Connection[Any], version: Version, log: RunLo
 
 
 def _answer(lane: Lane, batch: Batch) -> None:
+    if batch.to_embed:
+        point("asks")
     known = VECTORS[lane.version.version]
     batch.answers += [Answer(row, "vector", vector=known[row.text]) for row in batch.to_embed]
     batch.to_embed = []
