@@ -7,7 +7,7 @@ from lifecycle import add_version, embed, forget_stale, install, outcomes, recor
 from psycopg.errors import CheckViolation
 from vectors import write
 
-pytestmark = pytest.mark.majors(18, 16)
+pytestmark = [pytest.mark.majors(18, 16), pytest.mark.layouts]
 
 VECTOR = [1.0, 0, 0, 0, 0, 0, 0, 0]
 
@@ -178,6 +178,14 @@ def test_a_long_text_that_did_not_change_is_not_marked(connection, v1):
     connection.execute("UPDATE documents SET body = body")
     assert stale(connection, v1) == []
     connection.execute("UPDATE documents SET body = body || '!'")
+    assert stale(connection, v1) == [1]
+
+
+def test_a_long_text_that_gives_way_to_another_of_its_length_is_marked(connection, v1):
+    connection.execute("ALTER TABLE documents ALTER body SET STORAGE EXTERNAL")
+    connection.execute("INSERT INTO documents (id, body) VALUES (1, repeat('a', 20000)), (2, repeat('a', 20000))")
+    forget_stale(connection, v1)
+    connection.execute("UPDATE documents SET body = CASE id WHEN 1 THEN repeat('b', 20000) ELSE body || '' END")
     assert stale(connection, v1) == [1]
 
 
