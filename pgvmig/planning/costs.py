@@ -85,12 +85,14 @@ class Cost:
 class Work:
     """The rows to write, as the sample has them. `stored`: with their vectors; `moved_size`: of rows that leave a page.
 
-    `vector` is a vector's bytes, `rate` the provider's rows a second, None where it is not known.
+    `image` is what of a page is in use, and so in its image in WAL. `vector` is a vector's bytes, `rate` the provider's
+    rows a second, None where it is not known.
     """
 
     rows: int
     pages: int
     block: int
+    image: int
     vector: int
     stored: Sequence[Stored]
     hot_share: float
@@ -104,8 +106,8 @@ def column_cost(work: Work, indexes: Sequence[Index]) -> Cost:
     a_row = _mean([stored.size + _toast_wal(stored.toasted) for stored in work.stored]) + _WAL_ROW
     entries = sum(_entry_wal(index) for index in indexes)
     # After a checkpoint the first change of a page writes the page whole.
-    wal = work.rows * a_row + moved * entries + work.pages * work.block
-    own = a_row + work.pages * work.block / max(work.rows, 1)
+    wal = work.rows * a_row + moved * entries + work.pages * work.image
+    own = a_row + work.pages * work.image / max(work.rows, 1)
     seconds = own * _UPDATED_BYTE + (1 - work.hot_share) * sum(_entry_seconds(index) for index in indexes)
     return Cost(
         layout="column",

@@ -135,6 +135,7 @@ def _work(
         rows=known.waiting,
         pages=known.table["pages"],
         block=known.table["block_size"],
+        image=known.table["block_size"] - round(_mean(played.free)),
         vector=tuples.vector_size(space.dimensions, space.vector_type),
         stored=stored,
         # PostgreSQL never makes an update HOT that changes an indexed column

@@ -106,7 +106,7 @@ def test_it_predicts_what_the_backfill_does(site, table):
     assert abs(predicted.column.hot_share - hot / rows) <= 0.1
     assert predicted.column.table_bytes == pytest.approx(grown["heap"], rel=0.25, abs=200_000)
     assert predicted.column.toast_bytes == pytest.approx(grown["toast"], rel=0.1, abs=50_000)
-    assert predicted.column.wal_bytes == pytest.approx(grown["wal"], rel=0.4, abs=200_000)
+    assert predicted.column.wal_bytes == pytest.approx(grown["wal"], rel=0.5, abs=200_000)
 
 
 @dataclass

@@ -106,8 +106,8 @@ def test_rows_that_have_their_vector_stay_where_they_are():
 
 
 WORK = Work(
-    rows=10_000, pages=1112, block=8192, vector=1544, stored=[Stored(904, 1544)], hot_share=8 / 9, moved_size=908,
-    rate=None,
+    rows=10_000, pages=1112, block=8192, image=7764, vector=1544, stored=[Stored(904, 1544)], hot_share=8 / 9,
+    moved_size=908, rate=None,
 )  # fmt: skip
 HNSW = Index(name="old", method="hnsw", bytes=20_000_000, dimensions=384, on_vector=False)
 KEY = Index(name="pkey", method="btree", bytes=250_000, dimensions=None, on_vector=False)
