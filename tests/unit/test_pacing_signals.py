@@ -25,7 +25,7 @@ from judging import (
 
 from pgvmig.errors import DatabaseError
 from pgvmig.pacing import registry
-from pgvmig.pacing.limits import DEFAULTS
+from pgvmig.pacing.limits import DEFAULTS, settings
 from pgvmig.pacing.registry import SIGNALS, judge
 from pgvmig.pacing.ring import History
 from pgvmig.pacing.signals import Subject, Verdict
@@ -41,6 +41,12 @@ def test_each_signal_says_what_it_is_for():
         assert signal.meaning
         assert signal.incident
         assert sum(how is not None for how in (signal.query, signal.ask, signal.probe)) <= 1
+
+
+@pytest.mark.parametrize("signal", [signal for signal in SIGNALS if signal.limits], ids=lambda signal: signal.name)
+def test_a_signal_is_on_by_default_when_its_limits_are(signal):
+    by_default = {setting.name: setting.default for setting in settings()}
+    assert (signal.default == "on") == any(by_default[name] is not None for name in signal.limits)
 
 
 ASKED = {
@@ -544,6 +550,12 @@ def test_an_inactive_slot_with_an_xmin_is_as_old_as_it_is_inactive():
     assert "SELECT pg_drop_replication_slot('s1') if it is gone" in found.next_step
 
 
+def test_a_statement_with_the_xmin_of_another_transaction_is_as_old_as_that():
+    row = holder(1.0, open=7200.0, state="active", xids=100)
+    history = sampled((NOW - 30, 4890), (NOW - 20, 4910), (NOW, 5000))
+    assert only("xmin horizon", row, history=history).reason.endswith("for 20.0 s")
+
+
 def test_a_standby_without_a_slot_holds_by_its_sender():
     row = holder(None, backend_type="walsender", application_name="s2", state="active", query=None, xids=100)
     found = only("xmin horizon", row, history=sampled((NOW - 400, 4890), (NOW - 300, 4910), (NOW, 5000)))
@@ -556,6 +568,9 @@ def test_an_old_snapshot_of_a_statement_that_runs_is_seen_by_our_samples():
     row = holder(1.0, open=600.0, state="active", xids=100)
     history = sampled((NOW - 400, 4890), (NOW - 300, 4910), (NOW, 5000))
     assert only("xmin horizon", row, history=history).speed == 0.5
+    # pg_dump: hours of short statements with one snapshot.
+    found = only("xmin horizon", row | {"open": 7200.0}, history=history)
+    assert (found.state, found.reason.endswith("for 2.0 h, the limit is 60 min")) == (STOP, True)
     # A transaction that is younger than the xmin that it found has held it since it began.
     assert only("xmin horizon", row | {"open": 2.0}, history=history).speed == 1.0
 

@@ -21,6 +21,10 @@ NAME = "xmin horizon"
 # Of our own sessions these hold transactions open as a matter of course, none of them for long.
 _OURS = frozenset({"pgvmig backfill", "pgvmig pacing"})
 _SPEED = 0.5
+# A snapshot that is so much older than the statement that uses it is its transaction's (REPEATABLE READ, as pg_dump
+# has it): statement after statement it looks young, and has held since the transaction began. Under that, it may
+# have its xmin from another transaction that ran when it began.
+_OLDER_SECONDS = 30.0
 
 
 def _judge(look: Look) -> tuple[Reading, ...]:
@@ -52,12 +56,16 @@ def _own(row: Mapping[str, Any], subject: Subject | None) -> bool:
 
 def _held(row: Mapping[str, Any], look: Look) -> timedelta:
     """Return for how long, at least: by the holder's own time, and by when we saw the transaction after its xmin."""
-    seconds = max(row["held"] or 0.0, 0.0)
-    if look.snapshot.xid is not None and row["xids"] is not None and row["kind"] != "prepared":
-        age = look.history.xids.age(look.snapshot.xid - row["xids"], look.snapshot.began, look.snapshot.ended)
-        # A session cannot have held it for longer than its transaction has been open.
-        seconds = max(seconds, min(age.at_least, row["open"] if row["open"] is not None else age.at_least))
-    return timedelta(seconds=seconds)
+    held, opened = max(row["held"] or 0.0, 0.0), row["open"]
+    if look.snapshot.xid is None or row["xids"] is None or row["kind"] == "prepared":
+        return timedelta(seconds=held)
+    seen = look.history.xids.age(look.snapshot.xid - row["xids"], look.snapshot.began, look.snapshot.ended).at_least
+    if opened is None:
+        return timedelta(seconds=max(held, seen))
+    if seen - held > _OLDER_SECONDS:
+        return timedelta(seconds=opened)
+    # A session cannot have held it for longer than its transaction has been open.
+    return timedelta(seconds=max(held, min(seen, opened)))
 
 
 def _holder(row: Mapping[str, Any]) -> str:
