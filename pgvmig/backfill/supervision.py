@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from datetime import timedelta
 from typing import Literal, TypeAlias
@@ -24,6 +24,7 @@ from pgvmig.backfill import claims
 from pgvmig.backfill.options import Options, Progress, Result
 from pgvmig.backfill.runs import Counters, RunLog
 from pgvmig.backfill.transactions import transaction
+from pgvmig.backfill.watchdog import Watchdog
 from pgvmig.errors import ConflictError, DatabaseError
 
 # Without --follow it is cron that tries for longer; a restart of PostgreSQL fits in.
@@ -67,17 +68,29 @@ class _Supervision:
         self._before: dict[str, Counters] = {}
         self._present: dict[str, Counters] = {}
         self._last: Progress | None = None
+        self._watchdog: Watchdog | None = None
 
     def run(self, attempt: Attempt) -> Result:
         while True:
             try:
-                return self._whole(attempt(self._remaining(), self._connected))
+                with self._watching():
+                    return self._whole(attempt(self._remaining(), self._connected))
             except DatabaseError as error:
                 if not (self._runs and _passes(error)):
                     raise
                 self._lost(error)
             if (ended := self._ended()) is not None:
                 return self._whole(Result(ended, {}, 0.0, timedelta(), None, None))
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Let no watchdog outlive its attempt, whose connection may have another's file descriptor by then."""
+        try:
+            yield
+        finally:
+            if self._watchdog is not None:
+                self._watchdog.stop()
+            self._watchdog = None
 
     def _remaining(self) -> Options:
         limit = self._options.max_time
@@ -90,6 +103,7 @@ class _Supervision:
 
     def _connected(self, conn: psycopg.Connection[object], run_id: UUID) -> None:
         """See that it is the same cluster, and take the leases from the attempt before, which is dead."""
+        self._watchdog = Watchdog(conn, lambda: self._ended() is not None)
         system = _system_identifier(conn)
         if self._system not in (None, system):
             raise ConflictError(

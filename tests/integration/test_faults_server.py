@@ -15,12 +15,12 @@ import psutil
 import psycopg
 import pytest
 from backfilling import Background, Site, wait_until
-from breaking import setting, stopped
+from breaking import frozen, setting, stopped
 from proxy import Proxy
 from servers import SETTINGS, Database, add_vector, source
 
 from pgvmig import embedded
-from pgvmig.backfill import worker
+from pgvmig.backfill import watchdog, worker
 from pgvmig.backfill.options import Options
 from pgvmig.catalog import standbys
 from pgvmig.errors import DatabaseError
@@ -107,6 +107,32 @@ def test_read_only_for_a_while(site, v2):
         assert running.join().why == "done"
     assert site.problems(v2) == []
     assert repeated(site) <= BATCH
+
+
+def test_frozen_for_a_while(site, v2, replicated_database, monkeypatch):
+    """Its kernel takes what is sent, and nobody answers: without a watchdog the worker would wait for ever."""
+    monkeypatch.setattr(watchdog, "NO_ANSWER", 1.0)
+    with working(site.database.dsn) as running:
+        wait_until(lambda: site.embedded() > 2 * BATCH)
+        with frozen(replicated_database.primary):
+            time.sleep(3)
+        assert running.join().why == "done"
+    assert site.problems(v2) == []
+    assert repeated(site) <= 2 * BATCH
+    assert site.value("SELECT count(*) FROM pgvmig.backfill_run WHERE ended_why = 'lost its connection'") > 0
+
+
+def test_a_worker_ends_although_the_server_is_frozen(site, v2, replicated_database, monkeypatch):
+    monkeypatch.setattr(watchdog, "NO_ANSWER_AT_THE_END", 1.0)
+    stop = threading.Event()
+    with working(site.database.dsn, stop=stop) as running:
+        wait_until(lambda: site.embedded() > 2 * BATCH)
+        with frozen(replicated_database.primary):
+            time.sleep(0.5)
+            stop.set()
+            assert running.join().why == "signal"
+    assert site.run().why == "done"
+    assert site.problems(v2) == []
 
 
 def test_failover(slow_provider):
