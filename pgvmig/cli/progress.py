@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 # A figure that jumps cannot be read.
 _RATE_SECONDS = 30.0
@@ -40,9 +39,8 @@ def progress(*, shown: bool) -> Iterator[Callable[[Any], None]]:
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
         TextColumn("{task.fields[said]}"),
-        TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(soft_wrap=True), disable=not shown) as bars:
+    with Progress(*columns, disable=not shown) as bars:
         tasks: dict[str, tuple[TaskID, Rate]] = {}
 
         def report(at: Any) -> None:

@@ -91,9 +91,11 @@ def _horizon(version: dict[str, Any], signals: list[dict[str, Any]]) -> dict[str
 
 def _show_signals(found: dict[str, Any]) -> None:
     for pause in found["pauses"]:
+        why = f": {pause['reason']}" if pause["reason"] else ""
+        resume = f"pgvmig resume {pause['target'] or ''}".rstrip()
         output.say(
             f"{pause['target'] or 'Everything'} is paused by {pause['paused_by']} since "
-            f"{pause['paused_at']:%Y-%m-%d %H:%M}. Next: pgvmig resume {pause['target'] or ''}".rstrip()
+            f"{pause['paused_at']:%Y-%m-%d %H:%M}{why}. Next, to go on: {resume}"
         )
     for reading in found["signals"]:
         if reading["state"] in ("stop", "unknown") and reading["kind"] != PAUSE:
