@@ -57,7 +57,8 @@ def command(
     """Embed rows that have no vector of their present text: history and stale rows alike.
 
     Works on VERSION of TARGET, on every version of TARGET, or on all that the worker writes. Start several at once if
-    you like: they share the work by leases. Stopped or killed at any moment, nothing finished is lost or repeated.
+    you like: they share the work by leases. Stopped or killed at any moment, nothing finished is lost or repeated. A
+    server that restarts or fails over is waited for: half a minute, with --follow for as long as it takes.
 
     In its table, `outrun` counts rows whose text changed, or that somebody locked, while they were being embedded: they
     stay queued and are done again. `HOT` is the share of updates that left the table's other indexes alone.
