@@ -47,7 +47,8 @@ class _Held:
 class Lane:
     """The work on one version.
 
-    `batch_size` is asked for every batch: so many rows are one transaction, whatever a request to the provider holds.
+    `batch_size` is asked for every batch: so many rows are one transaction. Where a request to the provider holds more,
+    `request_size`, so many are claimed and embedded together, and written in pieces.
     `caught_up`: the walk is at its end, and so is what was in the log by then. `gone`: the version was retired or
     dropped. `locked`: only rows are left that another transaction holds.
     """
@@ -61,6 +62,7 @@ class Lane:
         lease: timedelta,
         batch_size: Callable[[], int],
         stop: Callable[[], bool],
+        request_size: int = 1,
     ) -> None:
         self.version = version
         self.counters = Counters()
@@ -68,9 +70,10 @@ class Lane:
         self._conn = conn
         self._stop = stop
         self._batch_size = batch_size
+        self._request_size = request_size
         self._layout = open_layout(conn, version)
         self._claims = Claims(conn, version, log.run_id, lease)
-        self._walk = Walk(conn, self._claims, self._layout, batch_size, stop)
+        self._walk = Walk(conn, self._claims, self._layout, self._claim_size, stop)
         self._writer = Writer(conn, version, self._layout, self._claims, log)
         self._stale_before = files.query("backfill", "stale_before", stale=objects_of(version)["stale"])
         self._held: dict[int, _Held] = {}
@@ -114,8 +117,20 @@ class Lane:
                 return batch
         return None
 
+    def pieces(self, batch: Batch) -> list[Batch]:
+        """Return a batch that has its answers cut into as many as there shall be transactions."""
+        size, answers = self._batch_size(), batch.answers
+        held = self._held.get(batch.claim.lease_id)
+        if len(answers) <= size or held is None:
+            return [batch]
+        rest = [
+            replace(batch, answers=answers[i : i + size], gone=[], done=[]) for i in range(size, len(answers), size)
+        ]
+        held.open += len(rest)
+        return [replace(batch, answers=answers[:size]), *rest]
+
     def write(self, batch: Batch) -> None:
-        """Write a batch, and settle it or put off what is locked."""
+        """Write a batch in one transaction, and settle it or put off what is locked."""
         with self._unless_gone():
             self._write(batch)
 
@@ -171,7 +186,7 @@ class Lane:
             self.caught_up = True
 
     def _from_log(self) -> Batch | None:
-        claim = patiently(lambda: self._claims.stale(self._batch_size()), self._stop)
+        claim = patiently(lambda: self._claims.stale(self._claim_size()), self._stop)
         if claim is None:
             return None
         self._held[claim.lease_id] = _Held(claim, 1, 0)
@@ -189,10 +204,13 @@ class Lane:
             self._stripes.extend((claim, stripe) for stripe in stripes)
         return self._read(*self._next_stripe())
 
+    def _claim_size(self) -> int:
+        return max(self._batch_size(), self._request_size)
+
     def _next_stripe(self) -> tuple[Range, list[Key]]:
         """Return the next stripe, or as much of it as a batch may hold by now: they shrink while the run is on."""
         claim, stripe = self._stripes.popleft()
-        size = self._batch_size()
+        size = self._claim_size()
         if len(stripe) > size:
             self._stripes.appendleft((claim, stripe[size:]))
             self._held[claim.lease_id].open += 1

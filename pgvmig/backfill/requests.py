@@ -43,6 +43,10 @@ class Requests:
         embedder = open_embedder(version.contract, settings, should_stop=self._stop)
         self._embedders[version.version_id] = embedder, settings
 
+    def size(self, version: Version) -> int:
+        """Return how many texts one request of this version holds at most."""
+        return self._embedders[version.version_id][1].batch_size
+
     def room(self, version: Version) -> bool:
         """Whether another batch of this version may be sent."""
         identity = version.version_id

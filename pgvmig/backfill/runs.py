@@ -22,8 +22,8 @@ from pgvmig.pacing.limits import DEFAULTS, Limits, settings, to_json
 class Counters:
     """One run's figures for one version.
 
-    `outrun`: embedded, but the text had changed or the row was locked by then. `hot`: so many of the `updated` rows stayed
-    on their page (HOT), so that the table's other indexes were left alone; None where the table itself is not written.
+    `outrun`: embedded, but the text had changed or the row was locked by then. `hot`: so many of the `updated` rows
+    stayed on their page, so that the table's other indexes were left alone; None where the table itself is not written.
     """
 
     batches: int = 0

@@ -26,6 +26,7 @@ from pgvmig.catalog import schema, versions
 from pgvmig.catalog.connection import connect, translated
 from pgvmig.catalog.versions import Version
 from pgvmig.errors import ConflictError, DatabaseError, PgvmigError, ProviderError, StoppedError
+from pgvmig.pacing.controller import FIRST_BATCH
 from pgvmig.runner import ConnectionRunner
 
 # How long answers that are on their way are waited for: when the run is asked to end, and when it ends by itself.
@@ -199,10 +200,12 @@ class _Worker:
     def _write(self, lane: Lane, batch: Batch) -> None:
         if batch.settled:
             lane.settle(batch)
-        elif self.gates[lane].may_write(lane):
-            self.gates[lane].write(lane, batch)
-        else:
-            lane.settle(batch, complete=False)
+            return
+        for piece in lane.pieces(batch):
+            if self.gates[lane].may_write(lane):
+                self.gates[lane].write(lane, piece)
+            else:
+                lane.settle(piece, complete=False)
 
     def _look(self, *, at_once: bool) -> Why | None:
         """See whether all versions have caught up; then a run that does not follow is over."""
@@ -262,6 +265,7 @@ class _Worker:
             lease=timedelta(seconds=self.options.lease),
             batch_size=gate.batch_size,
             stop=self.ending.near,
+            request_size=min(self.requests.size(version), FIRST_BATCH, self.options.batch_size),
         )
         lane.begin(asked=asked)
         return lane

@@ -9,6 +9,7 @@ from lifecycle import add_version
 from pgvmig.backfill.lane import Lane
 from pgvmig.backfill.runs import RunLog
 from pgvmig.layouts.layout import open_layout
+from pgvmig.pacing.pacer import Unpaced
 
 # Two passages of it compress to nothing: rows of realistic and different lengths, about eight of them a page.
 TEXT = "(SELECT string_agg(md5(random()::text), ' ') FROM generate_series(1, 12 + i % 24))"
@@ -92,3 +93,21 @@ def test_a_batch_that_shrinks_meanwhile_is_cut(site):
         assert site.value("SELECT count(*) FROM pgvmig.lease WHERE first_block < last_block") == 1
         lane.settle(batch)
     assert site.value("SELECT count(*) FROM pgvmig.lease") == 0
+
+
+def test_a_request_may_hold_more_than_a_transaction(site):
+    """Small transactions, for the sake of others, must not make many small requests: those cost money and time."""
+    site.documents(100)
+    version = site.version()
+    site.execute("CREATE TABLE writes (xid xid8, id bigint)")
+    site.execute(
+        "CREATE FUNCTION note_write() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN INSERT INTO writes VALUES (pg_current_xact_id(), NEW.id); RETURN NULL; END'"
+    )
+    site.execute("CREATE TRIGGER note AFTER UPDATE ON documents FOR EACH ROW EXECUTE FUNCTION note_write()")
+    counters = site.run(pacer=lambda _: Unpaced(batch_size=10)).versions["documents v2"]
+    asked = [len(request.texts) for request in site.server.requests]
+    assert (max(asked), sum(asked)) == (64, 100)
+    assert site.value("SELECT max(n) FROM (SELECT count(*) AS n FROM writes GROUP BY xid) AS w") <= 10
+    assert (counters.written, counters.batches) == (100, 11)
+    assert site.problems(version) == []
