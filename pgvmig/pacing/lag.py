@@ -2,12 +2,13 @@
 
 No single figure is safe: `replay_lag` is NULL for a standby that caught up and for a frozen one, and
 keeps reading milliseconds while replay is paused. The difference of LSNs is right at once, but it is not a time. So
-the time comes from our own samples of where WAL was when, and anything that is not known stops the worker.
+the time comes from our own samples of where WAL was when, and anything that is not known stops the worker. What a
+standby will need for what it lacks, at the speed at which it replays, counts as well: so far the age will yet grow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import groupby
@@ -16,22 +17,26 @@ from operator import attrgetter
 from pgvmig.catalog.standbys import Standby
 from pgvmig.pacing.definition import MAX_AGE_SECONDS, Look, Signal
 from pgvmig.pacing.limits import Limits
-from pgvmig.pacing.ring import Ring
+from pgvmig.pacing.ring import Replay, Ring
 from pgvmig.pacing.signals import Reading, SignalState, Verdict, not_applicable, share, unknown
 from pgvmig.pacing.snapshot import Snapshot
 from pgvmig.pacing.units import quoted, size, span
 
 NAME = "replication lag"
+# A standby that replays next to nothing needs for ever, and what is more than a day says no more than that.
+_FORESEEABLE = 86_400.0
 
 
-def judge(snapshot: Snapshot, ring: Ring, limits: Limits, now: float) -> tuple[Reading, ...]:
+def judge(
+    snapshot: Snapshot, ring: Ring, limits: Limits, now: float, replays: Mapping[str, Replay] | None = None
+) -> tuple[Reading, ...]:
     """Return one reading for each declared standby, or the one that stands for all of them.
 
-    `ring` holds the snapshot's own sample already.
+    `ring` and `replays` hold the snapshot's own samples already.
     """
     if snapshot.lsn is None:
         return (_unknown("this server is in recovery, a standby itself", "point --dsn at the primary"),)
-    readings = _judge_standbys(_Judge(snapshot, snapshot.lsn, ring, limits))
+    readings = _judge_standbys(_Judge(snapshot, snapshot.lsn, ring, limits, replays or {}))
     if now - snapshot.began > MAX_AGE_SECONDS and Verdict(readings).may_write:
         return (_unknown(f"the reading is {now - snapshot.began:.1f} s old and counts for {MAX_AGE_SECONDS:g} s"),)
     return readings
@@ -80,6 +85,7 @@ class _Judge:
     lsn: int
     ring: Ring
     limits: Limits
+    replays: Mapping[str, Replay]
 
     def standby(self, name: str, rows: Sequence[Standby]) -> Reading:
         connected = [row for row in rows if row.connected]
@@ -110,7 +116,27 @@ class _Judge:
         at_least = max(timedelta(seconds=age.at_least), reported)
         at_most = None if age.at_most is None else max(timedelta(seconds=age.at_most), reported)
         pressure = max(share(at_least, self.limits.max_lag), share(lag_bytes, self.limits.max_lag_bytes))
-        return replace(self._within(name, lag_bytes, at_least, at_most, replay_lags), pressure=pressure)
+        reading = replace(self._within(name, lag_bytes, at_least, at_most, replay_lags), pressure=pressure)
+        return self._foreseen(reading, name, lag_bytes)
+
+    def _foreseen(self, reading: Reading, name: str, lag_bytes: int) -> Reading:
+        """Stop before the lag is at its limit when what was written already will take it there."""
+        seconds = self.replays[name].seconds(lag_bytes) if name in self.replays else None
+        if seconds is None or reading.state is SignalState.STOP:
+            return reading
+        needs = timedelta(seconds=min(seconds, _FORESEEABLE))
+        pressure = max(reading.pressure or 0.0, share(needs, self.limits.max_lag))
+        if needs <= self.limits.max_lag:
+            return replace(reading, pressure=pressure)
+        return replace(
+            reading,
+            state=SignalState.STOP,
+            reason=f"{name} is {size(lag_bytes)} behind and needs {span(needs)} for that, "
+            f"the limit is {span(self.limits.max_lag)}",
+            next_step=_look_at(name),
+            # It is an estimate: reason enough to stop, none to hibernate.
+            pressure=min(pressure, max(reading.pressure or 0.0, self.limits.critical_ratio)),
+        )
 
     def _within(
         self,
@@ -172,7 +198,7 @@ def _measured(name: str, state: SignalState, reason: str, *, lag: timedelta, lag
 
 
 def _judge_look(look: Look) -> tuple[Reading, ...]:
-    return judge(look.snapshot, look.history.wal, look.limits, look.now)
+    return judge(look.snapshot, look.history.wal, look.limits, look.now, look.history.replays)
 
 
 SIGNAL = Signal(

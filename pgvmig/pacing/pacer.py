@@ -24,6 +24,9 @@ DEFAULT_CEILING = 500
 # The first looks after a pause are that much closer together: our samples are old by then, and a standby that keeps up
 # shows it within milliseconds.
 _FIRST_LOOK = 1 / 16
+# A standby that replays a tenth of what is written is a minute behind after six seconds of it: from this share of a limit
+# on it is looked at that much more often, and how fast it replays is known before it matters.
+_NEAR, _WATCHFUL = 0.1, 1 / 5
 # How soon a pause after a batch notices that it should stop.
 _TICK = 0.1
 _WAL_SAMPLES = 32
@@ -162,8 +165,12 @@ class Pacer:
         self.verdict = self._controller.hold_back(self.check())
         pace = self._controller.look(self.verdict, self._clock())
         # What was read counts for one interval: at most that long is written after a signal has turned.
-        self._good_until = began + self._interval if pace.state.writes else began
+        self._good_until = began + self._good_for() if pace.state.writes else began
         return pace
+
+    def _good_for(self) -> float:
+        near = any(r.lag is not None and (r.pressure or 0.0) > _NEAR for r in self._verdict.readings)
+        return self._interval * (_WATCHFUL if near else 1)
 
     def wait(self, stop: Callable[[], bool], on_wait: Callable[[Verdict], None] | None = None) -> Verdict:
         """Return the verdict once it lets the worker write, the pause that the last transaction earned included.
@@ -231,7 +238,7 @@ class Pacer:
             self._history.clear()
             self._wal.clear()
             return lag.unreadable(error.found, error.next_step)
-        self._history.add(snapshot.began, snapshot.lsn, snapshot.xid)
+        self._history.add(snapshot.began, snapshot.lsn, snapshot.xid, snapshot.replayed)
         if snapshot.lsn is not None:
             self._wal.append((snapshot.began, snapshot.lsn))
         self._controller.limits = in_force(self._limits, snapshot, self._subject)

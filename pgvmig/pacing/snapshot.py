@@ -52,3 +52,20 @@ class Snapshot:
     archive_mode: str | None = None
     synchronous_standby_names: str | None = None
     answers: Mapping[str, Answer] = field(default_factory=dict)
+
+    @property
+    def replayed(self) -> dict[str, int]:
+        """How far each declared standby has replayed: what it says itself, else what the primary has heard.
+
+        Without those of which one connection has not reported.
+        """
+        found: dict[str, list[int | None]] = {}
+        for row in self.standbys:
+            if row.declared and row.connected:
+                given = self.positions.get(row.name)
+                found.setdefault(row.name, []).append(row.replay_lsn if given is None else given.replay_lsn)
+        return {name: min(known) for name, lsns in found.items() if len(known := _numbers(lsns)) == len(lsns)}
+
+
+def _numbers(values: Sequence[int | None]) -> list[int]:
+    return [value for value in values if value is not None]
