@@ -24,8 +24,8 @@ DEFAULT_CEILING = 500
 # The first looks after a pause are that much closer together: our samples are old by then, and a standby that keeps up
 # shows it within milliseconds.
 _FIRST_LOOK = 1 / 16
-# A standby that replays a tenth of what is written is a minute behind after six seconds of it: from this share of a limit
-# on it is looked at that much more often, and how fast it replays is known before it matters.
+# A standby that replays a tenth of what is written needs a minute for six seconds of it: from this share of a limit on
+# it is looked at that much more often, and how fast it replays is known before it matters.
 _NEAR, _WATCHFUL = 0.1, 1 / 5
 # How soon a pause after a batch notices that it should stop.
 _TICK = 0.1
