@@ -35,7 +35,7 @@ class Site:
 
     database: Database
     server: ModelServer
-    layout: str = "column"
+    layout: str | None = None
     connection: psycopg.Connection[Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -64,9 +64,10 @@ class Site:
         """Return the only value of a query."""
         return self.execute(statement, *values).fetchone()[0]
 
-    def version(self, name: str = "v2", layout: str | None = None, **contract: Any) -> Version:
-        """Add a version of documents, in the test's layout unless another is given."""
-        return add_version(self.connection, "documents", name, contract, layout=layout or self.layout)
+    def version(self, name: str = "v2", **contract: Any) -> Version:
+        """Add a version of documents, in the site's layout or, without one, in the test's."""
+        options = {"layout": self.layout} if self.layout else {}
+        return add_version(self.connection, "documents", name, contract, **options)
 
     def state(self, version: Version) -> str:
         """Return its present state."""

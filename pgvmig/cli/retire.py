@@ -20,13 +20,13 @@ from pgvmig.runner import ConnectionRunner
 @click.option("--yes", is_flag=True, help="Do not ask. Needed where nobody can be asked.")
 @output.options
 def command(target: str, version: str, reason: str | None, yes: bool, dsn: str | None, as_json: bool) -> None:
-    """Drop VERSION's index, view, triggers and the columns that pgvmig made. Cannot be undone.
+    """Drop VERSION's index, view, triggers and the columns or the table that pgvmig made. Cannot be undone.
 
     Refused while the version is active or another view depends on its view. Its contract and events stay, and a column
     that was adopted stays with its vectors: it is the application's own.
 
     \b
-    JSON: {"changed": true, "version": "v1", "index_bytes": 812345, "kept_column": null}
+    JSON: {"changed": true, "version": "v1", "index_bytes": 812345, "table_bytes": 0, "kept_column": null}
     """
     with output.connect(dsn) as conn:
         found = versions.find(conn, target, version)
@@ -38,7 +38,8 @@ def command(target: str, version: str, reason: str | None, yes: bool, dsn: str |
     elif not outcome["changed"]:
         output.say(f"{found.name} is retired already.")
     else:
-        output.say(f"{found.name} is retired.")
+        freed = outcome["index_bytes"] + outcome["table_bytes"]
+        output.say(f"{found.name} is retired; {freed:,} bytes are free again.")
         if outcome["kept_column"]:
             output.say(
                 f"The column {outcome['kept_column']} is your application's and stays. To drop it: "

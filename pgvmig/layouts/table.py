@@ -70,9 +70,9 @@ class TableLayout(Source):
             "failed": [i for i, kind in enumerate(kinds, 1) if kind == "failed"],
             "without": [i for i, kind in enumerate(kinds, 1) if kind != "vector"],
         }
-        others, locked = conn.execute(self.queries["guard_rows"], given).fetchone() or (None, [])
+        others, locked = conn.execute(self.queries["guard_rows"], given).fetchone() or (None, None)
         left = set(others or ())
-        return Guarded([i - 1 for i in range(1, len(rows) + 1) if i not in left], [i - 1 for i in locked])
+        return Guarded([i - 1 for i in range(1, len(rows) + 1) if i not in left], [i - 1 for i in locked or ()])
 
     def write(self, conn: psycopg.Connection[Any], rows: Sequence[SourceRow], vectors: Sequence[Any]) -> int:
         """See Layout. Raises WrittenElsewhereError."""

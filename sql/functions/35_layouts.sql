@@ -34,6 +34,7 @@ BEGIN
     IF v.layout <> 'table' THEN
         RETURN;
     END IF;
+    PERFORM pgvmig.execute_patiently(format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', v.vector_relation));
     -- whatever ALTER DEFAULT PRIVILEGES gave away
     FOR g IN SELECT DISTINCT a.grantee FROM pg_class c, aclexplode(c.relacl) AS a
              WHERE c.oid = v.vector_relation AND a.grantee <> c.relowner

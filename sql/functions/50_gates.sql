@@ -53,6 +53,25 @@ BEGIN
 END
 $$;
 
+-- Privacy: where readers do not see every row, a table of vectors hides the same ones. Row-level security may have been
+-- enabled since the version was added.
+CREATE OR REPLACE FUNCTION pgvmig.gate_privacy(v pgvmig.version, max_stale_age interval) RETURNS pgvmig.gate_result
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    leaks boolean := v.layout = 'table' AND (SELECT c.relrowsecurity FROM pg_class c WHERE c.oid = v.relation)
+                     AND NOT (SELECT c.relrowsecurity FROM pg_class c WHERE c.oid = v.vector_relation);
+BEGIN
+    RETURN ('privacy', NOT leaks,
+            CASE WHEN leaks THEN format('row-level security hides rows of %s, and not their vectors in %s', v.relation, v.vector_relation)
+                 ELSE 'who may not see a row may not see its vector' END,
+            format('SELECT pgvmig.refresh_views(%L%s)', v.relation::text,
+                   CASE WHEN v.slot <> 'embedding' THEN format(', slot => %L', v.slot) END),
+            '{}'::jsonb)::pgvmig.gate_result;
+END
+$$;
+
 -- Failed rows: each was looked at and accepted, or there are none.
 CREATE OR REPLACE FUNCTION pgvmig.gate_failed(v pgvmig.version, max_stale_age interval) RETURNS pgvmig.gate_result
 LANGUAGE plpgsql STABLE
@@ -186,6 +205,7 @@ BEGIN
     END IF;
     RETURN NEXT pgvmig.gate_coverage(v, max_stale_age);
     RETURN NEXT pgvmig.gate_capture(v, max_stale_age);
+    RETURN NEXT pgvmig.gate_privacy(v, max_stale_age);
     RETURN NEXT pgvmig.gate_failed(v, max_stale_age);
     RETURN NEXT pgvmig.gate_index(v, max_stale_age);
 END

@@ -50,6 +50,28 @@ BEGIN
 END
 $$;
 
+-- Vectors are written to a table of their own in COPY's binary format, their keys with them; a few types of extensions
+-- have none.
+CREATE OR REPLACE FUNCTION pgvmig.require_binary_key(relation regclass, slot text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    lacking text := (
+        SELECT string_agg(format('%s (%s)', a.attname, t.typname), ', ')
+        FROM pgvmig.slot s, unnest(pgvmig.present_names(s.relation, s.key_columns, s.key_numbers)) AS u (name),
+             pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+        WHERE s.relation = $1 AND s.slot = $2 AND a.attrelid = $1 AND a.attname = u.name
+          AND (t.typsend = 0 OR t.typreceive = 0));
+BEGIN
+    IF lacking IS NOT NULL THEN
+        RAISE EXCEPTION 'the key of % has no binary form: %', pgvmig.label($1, $2), lacking
+            USING ERRCODE = 'PV005', DETAIL = 'Vectors of the table layout are written by binary COPY.',
+                  HINT = 'use layout="column", or another unique key with key=[...]';
+    END IF;
+END
+$$;
+
 -- The slot, made on its first version. Later ones must show the same columns in the same order, or the current view
 -- could not be swapped between them.
 CREATE OR REPLACE FUNCTION pgvmig.ensure_slot(relation regclass, slot text, key_columns text[], view_columns text[])
@@ -139,6 +161,9 @@ BEGIN
         RETURNING x.version_id INTO id;
     END IF;
     PERFORM pgvmig.end_verb();
+    IF layout = 'table' THEN
+        PERFORM pgvmig.require_binary_key(relation, slot);
+    END IF;
     PERFORM pgvmig.create_capture(id);
     PERFORM pgvmig.dress_vectors(x) FROM pgvmig.version x WHERE x.version_id = id;
     PERFORM pgvmig.dress_view(view, relation);
@@ -188,6 +213,7 @@ AS $$
 $$;
 
 -- Columns that the application added to its table appear at the end of every view; renamed ones keep their name there.
+-- Tables of vectors get the owner, readers and row-level security that the table has by now.
 CREATE OR REPLACE FUNCTION pgvmig.refresh_views(relation regclass, slot text DEFAULT 'embedding') RETURNS text[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -212,6 +238,8 @@ BEGIN
             (SELECT string_agg(a, ', ') FROM unnest(added) AS a WHERE a = ANY (pgvmig.view_vector_columns($2)))
             USING ERRCODE = 'PV005', DETAIL = 'One of the two would be hidden.', HINT = 'rename the table''s column';
     END IF;
+    PERFORM pgvmig.dress_vectors(x) FROM pgvmig.version x
+    WHERE x.relation = $1 AND x.slot = $2 AND x.state <> 'retired';
     UPDATE pgvmig.slot x
     SET view_columns = x.view_columns || added, view_numbers = x.view_numbers || pgvmig.column_numbers($1, added, NULL)
     WHERE x.relation = $1 AND x.slot = $2;
@@ -226,8 +254,8 @@ BEGIN
 END
 $$;
 
--- Take a version off its table: triggers, queue, view, and the columns or the table that pgvmig made. Never CASCADE: what depends on
--- the view is named by PostgreSQL's own error. After lock_for_removal.
+-- Take a version off its table: triggers, queue, view, and the columns or the table that pgvmig made. Never CASCADE:
+-- what depends on the view is named by PostgreSQL's own error. After lock_for_removal.
 CREATE OR REPLACE FUNCTION pgvmig.take_down(v pgvmig.version) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

@@ -53,6 +53,6 @@ $$;
 REVOKE ALL ON FUNCTION
     pgvmig.add_version, pgvmig.drop_version, pgvmig.release_version, pgvmig.retire, pgvmig.refresh_views,
     pgvmig.cut_over, pgvmig.roll_back, pgvmig.activate, pgvmig.swap, pgvmig.retain_active, pgvmig.take_down,
-    pgvmig.drop_current_view, pgvmig.replace_views, pgvmig.lock_for_removal,
+    pgvmig.drop_current_view, pgvmig.replace_views, pgvmig.lock_for_removal, pgvmig.dress_vectors,
     pgvmig.execute_patiently, pgvmig.create_capture, pgvmig.drop_capture
 FROM PUBLIC;

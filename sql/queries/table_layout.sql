@@ -83,9 +83,9 @@ WITH r AS MATERIALIZED (
 ), forgotten AS (
     DELETE FROM {outcome} AS o USING ours AS r WHERE r.has_outcome AND r.i <> ALL (%(without)s::integer[]) AND {same_outcome}
 )
-SELECT CASE WHEN (SELECT count(*) FROM ours) < %(count)s
-            THEN ARRAY(SELECT g FROM generate_series(1, %(count)s) AS g EXCEPT SELECT i FROM ours) END,
-       ARRAY(SELECT i FROM r WHERE r.same EXCEPT SELECT i FROM ours)
+SELECT CASE WHEN n < %(count)s THEN ARRAY(SELECT generate_series(1, %(count)s) EXCEPT SELECT i FROM ours) END,
+       CASE WHEN n < %(count)s THEN ARRAY(SELECT i FROM r WHERE r.same EXCEPT SELECT i FROM ours) END
+FROM (SELECT count(*) AS n FROM ours) AS counted
 
 -- name: copy_rows
 COPY {vectors} ({queue_columns}, {vector}, {version_id}, {source_hash}) FROM STDIN (FORMAT BINARY)

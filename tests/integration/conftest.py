@@ -1,5 +1,6 @@
 """Fixtures of the integration tests."""
 
+import lifecycle
 import pytest
 from backfilling import Site
 
@@ -26,9 +27,14 @@ def layout():
     return "column"
 
 
+@pytest.fixture(autouse=True)
+def _layout_of_versions(layout, monkeypatch):
+    monkeypatch.setattr(lifecycle, "LAYOUT", layout)
+
+
 @pytest.fixture
-def site(database, model_server, monkeypatch, layout):
+def site(database, model_server, monkeypatch):
     """A database with the control schema, whose providers lead to the model server."""
     for provider in model_server.models:
         monkeypatch.setenv(f"PGVMIG_{provider.upper()}_BASE_URL", model_server.base_url(provider))
-    return Site(database, model_server, layout)
+    return Site(database, model_server)

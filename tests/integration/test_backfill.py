@@ -264,7 +264,7 @@ class TestKeys:
         assert site.run().versions["documents v2"].written == len(values)
         assert site.problems(v2) == []
 
-    def test_without_a_place_on_the_search_path(self, database, model_server, monkeypatch, layout):
+    def test_without_a_place_on_the_search_path(self, database, model_server, monkeypatch):
         """Another schema for the table, another for pgvector."""
         monkeypatch.setenv("PGVMIG_NEW_BASE_URL", model_server.base_url("new"))
         with database.connect() as connection:
@@ -274,7 +274,7 @@ class TestKeys:
         site = Site(database, model_server)
         site.execute(DOCUMENTS.replace("documents", '"My App".documents'))
         site.execute("INSERT INTO \"My App\".documents (body) SELECT 'text ' || i FROM generate_series(1, 20) AS i")
-        v2 = add_version(site.connection, "documents", "v2", schema="My App", layout=layout)
+        v2 = add_version(site.connection, "documents", "v2", schema="My App")
         assert site.run('"My App".documents').versions["My App.documents v2"].written == 20
         site.execute("SET search_path = vectors")
         assert site.problems(v2) == []

@@ -54,6 +54,7 @@ def test_rows_that_were_there_are_the_walks_business(connection):
     assert stale(connection, add_version(connection, "documents", "v1")) == []
 
 
+@pytest.mark.layouts("column")
 def test_an_insert_with_its_vector_is_not_marked(connection, v1):
     connection.execute(
         "INSERT INTO documents (id, body, embedding_v1, embedding_v1_version_id, embedding_v1_source_hash, "
@@ -62,6 +63,7 @@ def test_an_insert_with_its_vector_is_not_marked(connection, v1):
     assert stale(connection, v1) == []
 
 
+@pytest.mark.layouts("column")
 def test_a_copied_row_with_another_text_is_marked(connection, v1):
     connection.execute("INSERT INTO documents (id, body) VALUES (1, 'one')")
     embed(connection, v1)
@@ -91,6 +93,7 @@ def test_an_update_marks_where_the_input_changes(connection, v1, change, marked)
     assert stale(connection, v1) == marked
 
 
+@pytest.mark.layouts("column")
 def test_a_vectors_write_marks_nothing_and_a_vector_taken_away_does(connection, v1, rows):
     write(connection, v1, {2: VECTOR[::-1]})
     assert stale(connection, v1) == []
@@ -101,6 +104,7 @@ def test_a_vectors_write_marks_nothing_and_a_vector_taken_away_does(connection, 
     assert stale(connection, v1) == [2]
 
 
+@pytest.mark.layouts("column")
 def test_vector_and_provenance_are_there_together_or_not_at_all(connection, v1, rows):
     for column in ("", "_version_id", "_source_hash", "_embedded_at"):
         with pytest.raises(CheckViolation, match="documents_embedding_v1_whole"):

@@ -92,6 +92,7 @@ def test_a_whole_migration(pgvmig, documents):
     assert {gate["gate"]: gate["passed"] for gate in checked.json["gates"]} == {
         "coverage": True,
         "capture": True,
+        "privacy": True,
         "failed": True,
         "index": False,
     }

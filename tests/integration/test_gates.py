@@ -12,7 +12,7 @@ from pgvmig.errors import GateError, IllegalTransitionError, NotFoundError, Usag
 from pgvmig.runner import ConnectionRunner
 from pgvmig.switch import Terms
 
-pytestmark = pytest.mark.majors(18, 16)
+pytestmark = [pytest.mark.majors(18, 16), pytest.mark.layouts]
 
 V1, V2 = address("documents", "v1"), address("documents", "v2")
 MINUTE = timedelta(seconds=60)
@@ -165,6 +165,7 @@ def test_acceptance_is_whole(connection, ready):
 NEXT = "Next: in a revision, op.index_embedding('documents', 'v2')"
 
 
+@pytest.mark.layouts("column")
 def test_an_index_must_be_there(connection, run, v2):
     embed(connection, v2)
     assert str(refusal(connection, run)) == (
@@ -172,6 +173,7 @@ def test_an_index_must_be_there(connection, run, v2):
     )
 
 
+@pytest.mark.layouts("column")
 def test_an_index_must_be_of_the_metric(connection, run, v2):
     embed(connection, v2)
     connection.execute("CREATE INDEX wrong ON documents USING hnsw (embedding_v2 vector_l2_ops)")
@@ -190,6 +192,7 @@ def test_an_index_must_be_valid(connection, run, ready):
     )
 
 
+@pytest.mark.layouts("column")
 def test_an_index_must_be_able_to_serve_the_view(connection, run, v2):
     embed(connection, v2)
     connection.execute("CREATE INDEX part ON documents USING hnsw (embedding_v2 vector_cosine_ops) WHERE id < 10")
@@ -215,6 +218,7 @@ def test_ivfflat_serves_as_well(connection, run, v2):
     assert switch.cut_over(run, V2)["gates"]["index"]["index"] == "public.documents_embedding_v2_ivfflat"
 
 
+@pytest.mark.layouts("column")
 def test_other_targets_are_named_as_the_commands_take_them(connection, run):
     connection.execute("CREATE SCHEMA app")
     connection.execute("CREATE TABLE app.notes (id int PRIMARY KEY, title text)")
@@ -237,14 +241,15 @@ def test_an_empty_table_passes(connection, run, v2):
     assert switch.cut_over(run, V2)["changed"]
 
 
-def test_gates_can_be_asked_without_switching(connection, run, v2):
+def test_gates_can_be_asked_without_switching(connection, run, v2, layout):
     before = everything(connection)
     results = {gate.gate: (gate.passed, gate.found) for gate in checks.check(run, v2.version_id, MINUTE)}
     assert results == {
         "coverage": (False, "1,000 of 1,000 rows have no vector"),
         "capture": (True, "the triggers that follow the table fire always"),
+        "privacy": (True, "who may not see a row may not see its vector"),
         "failed": (True, "no row failed without having been accepted"),
-        "index": (False, "there is no vector index on embedding_v2"),
+        "index": (False, f"there is no vector index on embedding{'_v2' * (layout == 'column')}"),
     }
     assert everything(connection) == before
 
@@ -304,7 +309,10 @@ def test_a_gate_is_not_skipped_without_a_reason(connection, run, ready, reason):
 def test_an_unknown_gate_is_refused(run, ready):
     with pytest.raises(IllegalTransitionError) as error:
         switch.cut_over(run, V2, Terms(skip=["coverrage"], reason="a drill"))
-    assert str(error.value) == "there is no gate named coverrage. Next: use one of capture, coverage, failed, index"
+    assert (
+        str(error.value)
+        == "there is no gate named coverrage. Next: use one of capture, coverage, failed, index, privacy"
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from pgvmig.address import address
 from pgvmig.errors import IllegalTransitionError
 from pgvmig.runner import ConnectionRunner
 
+pytestmark = pytest.mark.layouts
+
 V1, V2, V3 = (address("documents", version) for version in ("v1", "v2", "v3"))
 
 
