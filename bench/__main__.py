@@ -47,8 +47,14 @@ PEERS: tuple[Measurement, ...] = (compare.MEASUREMENT,)
 @click.option("--list", "listed", is_flag=True, help="Name the measurements and end.")
 @click.option("--peers", is_flag=True, help="Compare with vecshift and pgai, which are installed beside pgvmig.")
 @click.option("--quick", is_flag=True, help="Tiny sizes, once: to see that it works. The figures mean nothing.")
-@click.option("--repetitions", type=click.IntRange(1), default=3, show_default=True, help="Samples of each figure.")
-@click.option("--rows", type=click.IntRange(1), default=1_000_000, show_default=True, help="Of the biggest table.")
+@click.option(
+    "--repetitions",
+    type=click.IntRange(1),
+    default=stage.REPETITIONS,
+    show_default=True,
+    help="Samples of each figure.",
+)
+@click.option("--rows", type=click.IntRange(1), default=stage.ROWS, show_default=True, help="Of the biggest table.")
 @click.option("--markdown", "form", flag_value="markdown", help="Print the table as Markdown.")
 @click.option("--json", "form", flag_value="json", help="Print everything as JSON.")
 @click.option("--write", "document", type=click.Path(path_type=Path, exists=True), help="Also put it into a document.")
@@ -94,7 +100,8 @@ def chosen(known: Sequence[Measurement], only: Sequence[str]) -> list[Measuremen
 def measure(on: Stage, measurements: Sequence[Measurement], *, peers: bool) -> tuple[Report, list[str]]:
     """Make the measurements on one server; one that fails does not take the others with it. Returns its name, too."""
     section = "bench-peers" if peers else "bench"
-    command = f"python -m bench{' --peers' * peers} --quick" if on.quick else f"make {section}"
+    options = f"{' --peers' * peers}{' --quick' * on.quick}{on.options}"
+    command = f"python -m bench{options}" if on.quick or on.options else f"make {section}"
     report, failed = Report(command, section, machine.shape(on)), []
     for measurement in measurements:
         on.say(f"{measurement.name}: {measurement.about}")

@@ -32,6 +32,9 @@ SETTINGS: dict[str, str] = {
     "track_commit_timestamp": "on",  # how the clock of the last commit is known; see bench/timing.py
 }
 
+REPETITIONS = 3
+ROWS = 1_000_000
+
 
 @dataclass
 class Stage:
@@ -42,8 +45,8 @@ class Stage:
 
     server: Server
     quick: bool = False
-    repetitions: int = 3
-    rows: int = 1_000_000
+    repetitions: int = REPETITIONS
+    rows: int = ROWS
     _began: float = field(default_factory=time.monotonic)
     _templates: dict[Documents, str] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
@@ -56,6 +59,12 @@ class Stage:
     def rounds(self) -> range:
         """The repetitions."""
         return range(1 if self.quick else self.repetitions)
+
+    @property
+    def options(self) -> str:
+        """What of this is not as it comes, as one writes it on the command line."""
+        given = {"repetitions": (self.repetitions, REPETITIONS), "rows": (self.rows, ROWS)}
+        return "".join(f" --{name} {value}" for name, (value, usual) in given.items() if value != usual)
 
     def say(self, text: str) -> None:
         """Tell how far the run is."""
@@ -88,7 +97,7 @@ class Stage:
 
 
 @contextmanager
-def opened(*, quick: bool = False, repetitions: int = 3, rows: int = 1_000_000) -> Iterator[Stage]:
+def opened(*, quick: bool = False, repetitions: int = REPETITIONS, rows: int = ROWS) -> Iterator[Stage]:
     """Start a server for measurements; it is stopped and removed at the end."""
     with embedded.running(18, settings=SETTINGS) as server:
         yield Stage(server, quick=quick, repetitions=repetitions, rows=rows)

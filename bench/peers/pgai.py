@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psycopg
@@ -25,7 +27,7 @@ SELECT ai.create_vectorizer(
     destination => ai.destination_table('documents_pgai'),
     indexing => ai.indexing_none(),
     scheduling => ai.scheduling_none(),
-    processing => ai.processing_default(batch_size => %(batch)s, concurrency => %(concurrency)s))
+    processing => ai.processing_default(batch_size => %(batch)s, concurrency => %(tasks)s))
 """
 # Its tokenizer counts for the vendor's models only; under a name that it does not know it sends the texts as they are.
 UNKNOWN_MODEL = "a-model-of-our-own"
@@ -36,21 +38,30 @@ def install(stage: Stage) -> Environment:
     return installed(stage, "pgai", *REQUIREMENTS)
 
 
-def rate(
-    environment: Environment, dsn: str, served: Provider, *, batch: int, concurrency: int, model: str = MODEL
-) -> float:
-    """Embed the table with so many rows a transaction and request, and so many tasks; return its rows per second."""
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How its worker is run: rows a transaction and request, tasks in a process, processes."""
+
+    batch: int = 50
+    tasks: int = 1
+    processes: int = 1
+    model: str = MODEL
+
+
+def rate(environment: Environment, dsn: str, served: Provider, settings: Settings) -> float:
+    """Embed the table and return its rows per second."""
     environment.run("pgai", "install", "--db-url", dsn, environment={})
     with psycopg.connect(dsn, autocommit=True) as conn:
         # its view shows all of the table's columns beside its own `embedding`
         conn.execute("ALTER TABLE documents RENAME COLUMN embedding TO embedding_v1")
-        given = {"model": model, "url": served.base_url, "batch": batch, "concurrency": concurrency}
-        conn.execute(_CREATE, given)
+        conn.execute(_CREATE, {**asdict(settings), "url": served.base_url})
     served.counts(reset=True)
     variables = _KEY | {"TIKTOKEN_CACHE_DIR": str(_tokenizers(environment))}
-    environment.run(
-        "pgai", "vectorizer", "worker", "--db-url", dsn, "--once", "--log-level", "WARN", environment=variables
-    )
+    command = ("pgai", "vectorizer", "worker", "--db-url", dsn, "--once", "--log-level", "WARN")
+    with ThreadPoolExecutor() as threads:
+        runs = [threads.submit(environment.run, *command, environment=variables) for _ in range(settings.processes)]
+    for run in runs:
+        run.result()
     return timing.rows_per_second(dsn, sql.Identifier("documents_pgai_store"), "embedding", served)
 
 
