@@ -2,8 +2,9 @@
 
 import os
 import signal
+import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import timedelta
 
 import psutil
@@ -298,11 +299,6 @@ def frozen(pid):
             os.kill(process.pid, signal.SIGCONT)
 
 
-def committing(database):
-    session = psycopg.connect(database.dsn, autocommit=True, application_name="shop")
-    return session, Background(lambda: session.execute("INSERT INTO load VALUES (1)"))
-
-
 @pytest.mark.usefixtures("synchronous")
 def test_the_synchronous_standby_is_gone(replicated_database, primary, pacer):
     until(pacer, "synchronous replication", is_ok)
@@ -318,8 +314,15 @@ def test_the_synchronous_standby_is_gone(replicated_database, primary, pacer):
 @pytest.mark.usefixtures("synchronous")
 def test_the_synchronous_standby_does_not_answer(replicated_database, primary, pacer):
     until(pacer, "synchronous replication", is_ok)
-    session, commit = committing(replicated_database)
-    with closing(session), commit, frozen(replicated_database.standby.pid):
+    session = replicated_database.connect(application_name="shop")
+    is_frozen = threading.Event()
+
+    def commit():
+        is_frozen.wait()
+        session.execute("INSERT INTO load VALUES (1)")
+
+    with Background(commit), frozen(replicated_database.standby.pid):
+        is_frozen.set()
         found = until(pacer, "synchronous replication", stops)
         who = f"session {session.info.backend_pid} (postgres, application shop)"
         assert found.reason.startswith(f"{who} has been waiting for synchronous replication for ")
