@@ -35,7 +35,7 @@ def test_schema_files_are_numbered_without_gaps():
 @pytest.mark.parametrize("statement", STATEMENTS)
 def test_statements_are_whole(statement):
     text = without_comments(statement)
-    assert re.match(r"(CREATE|COMMENT|GRANT|REVOKE|INSERT) ", text)
+    assert re.match(r"(CREATE|ALTER|COMMENT|GRANT|REVOKE|INSERT) ", text)
     assert text.count("$$") in (0, 2)
     assert not text.endswith(";")
     outside = re.sub(r"\$\$.*\$\$", "", text, flags=re.DOTALL)
