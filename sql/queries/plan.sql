@@ -5,6 +5,7 @@
 SELECT set_config('row_security', 'off', true)
 
 -- name: table_facts
+-- The table as the catalog has it, and the settings that decide what is stored on its pages and what beside them.
 SELECT n.nspname AS table_schema, c.relname AS table_name, c.relkind::text AS relkind, c.relpersistence::text AS relpersistence,
        EXISTS (SELECT FROM pg_inherits i WHERE c.oid IN (i.inhparent, i.inhrelid)) AS inherits,
        c.reltuples::bigint AS estimated_rows,

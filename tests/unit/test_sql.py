@@ -72,7 +72,7 @@ def test_names_of_queries_are_unique_in_their_file():
 
 
 def test_plain_strings_become_quoted_identifiers():
-    composed = sql.query("adding", "lock_statement", table='docu"ments')
+    composed = sql.query("adding", "lock_statement", table='docu"ments', mode=pg.SQL("ACCESS EXCLUSIVE"))
     assert sql.text(composed).endswith('LOCK TABLE "docu""ments" IN ACCESS EXCLUSIVE MODE')
     assert sql.text(sql.qualified("a.b", "c")) == '"a.b"."c"'
 
