@@ -14,7 +14,8 @@ from pgvmig.backfill.transactions import patiently, transaction
 from pgvmig.catalog.keys import Key
 from pgvmig.layouts.layout import Layout
 
-# Ranges in which little is found grow up to this, or the sweep of a big table would be all claims.
+# Ranges in which little is found grow up to this, or the sweep of a big table would be all claims; no more, because the
+# keys of a range are in memory.
 _MAX_BLOCKS = 1024
 # A page's next row is not due for so many batches: its dead row cannot be pruned while any transaction that was open
 # when it died still is, be it the application's or another worker's.
@@ -78,10 +79,10 @@ class Walk:
         """Return how many pages make a range. A stripe has one row of each, so it is several batches."""
         size = self._batch_size()
         if not self._layout.striped:
-            return size
+            return min(size, _MAX_BLOCKS)
         # small tables are shared by several workers all the same
         share = self._claims.position.end_block // _SHARES
-        return max(size, min(size * _BETWEEN, share))
+        return max(size, min(size * _BETWEEN, share, _MAX_BLOCKS))
 
     def _close(self, claim: Range) -> None:
         """Look for missing rows in one snapshot: between the ranges of a pass a row can move behind the walk."""
