@@ -99,11 +99,16 @@ def test_the_way_back_is_not_forgotten(connection, run):
     assert active(connection) == "v2"
 
 
-def test_retiring_tells_what_it_freed_and_keeps_the_contract(connection, run):
+def test_retiring_tells_what_it_freed_and_keeps_the_contract(connection, run, layout):
     switch.cut_over(run, V1)
     (size,) = connection.execute("SELECT pg_relation_size('documents_embedding_v2_hnsw')").fetchone()
+    table = "SELECT coalesce(pg_total_relation_size(to_regclass('documents_v2_vectors')), 0)"
+    (table_size,) = connection.execute(table).fetchone()
     outcome = switch.retire(run, V2, "the other one is better")
-    assert outcome == {"changed": True, "version": "v2", "index_bytes": size, "table_bytes": 0, "kept_column": None}
+    freed = {"index_bytes": size, "table_bytes": max(table_size - size, 0)}
+    assert outcome == {"changed": True, "version": "v2", **freed, "kept_column": None}
+    assert (freed["table_bytes"] > 0) == (layout == "table")
+    assert connection.execute(table).fetchone() == (0,)
     assert connection.execute("SELECT reason, detail FROM pgvmig.event WHERE verb = 'retire'").fetchall() == [
         ("the other one is better", outcome)
     ]

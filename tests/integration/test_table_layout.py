@@ -1,0 +1,296 @@
+"""Vectors in a table of their own: what it is, who sees it, and the races that its writer meets without a row lock."""
+
+import threading
+
+import pytest
+from backfilling import Background, wait_until
+from lifecycle import add_version, embed, find, stale
+from psycopg import sql
+from vectors import cut_over, roll_back
+
+from pgvmig import adding, indexing, switch
+from pgvmig.address import address
+from pgvmig.backfill import faults
+from pgvmig.errors import ConflictError, GateError
+from pgvmig.runner import ConnectionRunner
+
+pytestmark = pytest.mark.layouts("table")
+
+V2 = address("documents", "v2")
+LEFT = "SELECT count(*) FROM documents_v2_vectors"
+
+
+@pytest.fixture
+def role(site):
+    """A role of this test's own, that owns nothing."""
+    name = f"{site.database.name}_reader"
+    site.execute(f"CREATE ROLE {name}")
+    yield name
+    site.execute("RESET ROLE")
+    site.execute(f"DROP OWNED BY {name}")
+    site.execute(f"DROP ROLE {name}")
+
+
+def before_commit(monkeypatch, action):
+    """Run the action once, when a batch is written and not yet committed."""
+    waiting = [action]
+
+    def reach(point):
+        if point == "before-commit" and waiting:
+            waiting.pop()()
+
+    monkeypatch.setattr(faults, "reach", reach)
+
+
+class TestTheTable:
+    def test_has_the_rows_own_key_and_belongs_to_the_rows_owner(self, site, role):
+        site.execute(
+            'CREATE TABLE documents (tenant uuid, path varchar(40) COLLATE "C", body text, PRIMARY KEY (tenant, path))'
+        )
+        site.execute(f"GRANT SELECT ON documents TO {role}")
+        site.execute(f"ALTER DEFAULT PRIVILEGES GRANT INSERT ON TABLES TO {role}")
+        site.version()
+        columns = site.execute(
+            "SELECT attname, format_type(atttypid, atttypmod), attcollation::regcollation::text, attnotnull "
+            "FROM pg_attribute WHERE attrelid = 'documents_v2_vectors'::regclass AND attnum > 0"
+        ).fetchall()
+        assert {row[0]: row[1:] for row in columns if row[0].startswith("key_")} == {
+            "key_tenant": ("uuid", "-", True),
+            "key_path": ("character varying(40)", '"C"', True),
+        }
+        assert all(row[3] for row in columns)
+        rights = (
+            "SELECT has_table_privilege(%s, 'documents_v2_vectors', 'SELECT'), has_table_privilege(%s, "
+            "'documents_v2_vectors', 'INSERT')"
+        )
+        assert site.execute(rights, role, role).fetchone() == (True, False)
+        assert site.value(
+            "SELECT relowner = (SELECT relowner FROM pg_class WHERE oid = 'documents'::regclass) "
+            "FROM pg_class WHERE oid = 'documents_v2_vectors'::regclass"
+        )
+
+    def test_leaves_the_rows_alone(self, site):
+        """No update, so none of the user's triggers fires and nothing is sent to a publication's subscribers."""
+        site.documents(50)
+        site.execute(
+            "CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'touched'; END$$"
+        )
+        site.execute("CREATE TRIGGER audit BEFORE UPDATE ON documents FOR EACH ROW EXECUTE FUNCTION audit()")
+        versions = "SELECT array_agg((ctid, xmin)::text ORDER BY id) FROM documents"
+        before = site.value(versions)
+        v2 = site.version()
+        site.run()
+        assert site.problems(v2) == []
+        assert site.value(versions) == before
+
+    def test_is_dropped_with_its_version_and_added_again_as_the_other_layout(self, site):
+        site.documents(5)
+        embed(site.connection, site.version())
+        run = ConnectionRunner(site.connection, "cli")
+        switch.retire(run, V2, "a drill")
+        assert site.value("SELECT to_regclass('documents_v2_vectors')") is None
+        again = add_version(site.connection, "documents", "v2", layout="column")
+        assert (again.layout, again.vector_table_name, embed(site.connection, again)) == ("column", "documents", 5)
+        adding.drop(run, V2, destroy=True)
+        with site.connection.transaction():
+            apart = add_version(site.connection, "documents", "v2")
+        assert apart.vector_table_name == "documents_v2_vectors"
+
+    def test_a_key_without_a_binary_form_is_refused(self, site):
+        site.execute("CREATE TYPE odd")
+        site.execute("CREATE FUNCTION odd_in(cstring) RETURNS odd LANGUAGE internal IMMUTABLE STRICT AS 'textin'")
+        site.execute("CREATE FUNCTION odd_out(odd) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'textout'")
+        site.execute("CREATE TYPE odd (INPUT = odd_in, OUTPUT = odd_out, LIKE = text)")
+        site.execute("CREATE FUNCTION odd_cmp(odd, odd) RETURNS int LANGUAGE internal IMMUTABLE AS 'bttextcmp'")
+        for name, function in {"<": "text_lt", "<=": "text_le", "=": "texteq", ">=": "text_ge", ">": "text_gt"}.items():
+            site.execute(
+                f"CREATE FUNCTION odd_{function}(odd, odd) RETURNS boolean LANGUAGE internal IMMUTABLE AS '{function}'"
+            )
+            site.execute(f"CREATE OPERATOR {name} (LEFTARG = odd, RIGHTARG = odd, FUNCTION = odd_{function})")
+        site.execute(
+            "CREATE OPERATOR CLASS odd_ops DEFAULT FOR TYPE odd USING btree AS OPERATOR 1 <, OPERATOR 2 <=, "
+            "OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 odd_cmp(odd, odd)"
+        )
+        site.execute("CREATE TABLE documents (id odd PRIMARY KEY, body text)")
+        with pytest.raises(ConflictError) as error:
+            site.version()
+        assert str(error.value) == (
+            "the key of documents has no binary form: id (odd). Vectors of the table layout are written by binary "
+            'COPY. Next: use layout="column", or another unique key with key=[...]'
+        )
+
+    def test_a_switch_between_layouts_keeps_the_current_view(self, site):
+        site.documents(3)
+        v1 = add_version(site.connection, "documents", "v1", {"dimensions": 4}, layout="column")
+        v2 = site.version()
+        embed(site.connection, v1), embed(site.connection, v2)
+        cut_over(site.connection, v1)
+        identity = "SELECT oid, relacl::text, reloptions FROM pg_class WHERE oid = 'documents_current'::regclass"
+        before = site.execute(identity).fetchall()
+        for step, shown in (
+            (lambda: cut_over(site.connection, v2), "v2"),
+            (lambda: roll_back(site.connection, v2), "v1"),
+        ):
+            step()
+            assert site.execute("SELECT DISTINCT embedding_space FROM documents_current").fetchall() == [(shown,)]
+            assert site.execute(identity).fetchall() == before
+        both = "SELECT pg_get_viewdef(%s::regclass) = pg_get_viewdef(%s::regclass)"
+        assert site.value(both, "documents_current", "documents_v1")
+        with site.connection.transaction(force_rollback=True):  # both writers of the view's text agree
+            site.execute("ALTER TABLE documents ADD COLUMN added text")
+            definition = site.value("SELECT pg_get_viewdef('documents_v2'::regclass)")
+            adding.refresh_views(ConnectionRunner(site.connection), "documents")
+            assert site.value("SELECT pg_get_viewdef('documents_v2'::regclass)") == definition.replace(
+                "    e.embedded_at AS embedding_embedded_at\n",
+                "    e.embedded_at AS embedding_embedded_at,\n    d.added\n",
+            )
+
+
+class TestPrivacy:
+    @pytest.fixture
+    def hidden(self, site, role):
+        """Of 2,000 rows the role may see one in ten."""
+        site.documents(2000)
+        site.execute(f"GRANT SELECT ON documents TO {role}")
+        site.execute("CREATE POLICY few ON documents USING (id % 10 = 0)")
+        return role
+
+    def test_rows_that_are_hidden_hide_their_vectors(self, site, hidden):
+        site.execute("ALTER TABLE documents ENABLE ROW LEVEL SECURITY")
+        embed(site.connection, site.version())
+        indexing.build(ConnectionRunner(site.connection), V2)
+        site.execute("ANALYZE")
+        site.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(hidden)).as_string())
+        assert site.value(LEFT) == site.value("SELECT count(*) FROM documents_v2") == 200
+        search = "SELECT id FROM documents_v2 ORDER BY embedding <=> '[1,1,1,1,1,1,1,1]' LIMIT 5"
+        site.execute("SET enable_sort = off")  # on so small a table it would be cheaper
+        plan = "\n".join(row[0] for row in site.execute(f"EXPLAIN {search}"))
+        assert "documents_embedding_v2_hnsw" in plan
+        assert all(row[0] % 10 == 0 for row in site.execute(search))
+
+    def test_enabled_later_it_is_a_gate(self, site, hidden):
+        embed(site.connection, site.version())
+        run = ConnectionRunner(site.connection, "cli")
+        indexing.build(run, V2)
+        site.execute("ALTER TABLE documents ENABLE ROW LEVEL SECURITY")
+        with pytest.raises(GateError) as error:
+            switch.cut_over(run, V2)
+        assert str(error.value) == (
+            "documents v2 is not ready: row-level security hides rows of public.documents, and not their vectors in "
+            "public.documents_v2_vectors. Next: SELECT pgvmig.refresh_views('public.documents')"
+        )
+        site.execute("SELECT pgvmig.refresh_views('public.documents')")
+        assert switch.cut_over(run, V2)["changed"]
+        site.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(hidden)).as_string())
+        assert site.value(LEFT) == 200
+
+
+class TestRaces:
+    @pytest.fixture
+    def v2(self, site):
+        site.documents(5)
+        return site.version()
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "UPDATE documents SET body = 'changed' WHERE id = 3",
+            "DELETE FROM documents WHERE id = 3",
+            "UPDATE documents SET id = DEFAULT WHERE id = 3",
+            "UPDATE documents SET body = ' ' WHERE id = 3",
+        ],
+    )
+    @pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
+    def test_between_the_guard_and_the_commit(self, site, v2, monkeypatch, change, isolation):
+        with site.database.connect() as application:
+            application.execute(f"SET default_transaction_isolation = '{isolation}'")
+            before_commit(monkeypatch, lambda: application.execute(change))
+            assert site.run().why == "done"
+        assert site.run("documents", "v2").why == "done"
+        assert site.problems(v2) == []
+
+    def test_a_key_that_comes_back_with_another_text(self, site, v2, monkeypatch):
+        with site.database.connect() as application:
+
+            def swap():
+                application.execute("DELETE FROM documents WHERE id = 3")
+                application.execute("INSERT INTO documents (id, body) OVERRIDING SYSTEM VALUE VALUES (3, 'another')")
+
+            before_commit(monkeypatch, swap)
+            assert site.run().why == "done"
+        assert site.problems(v2) == []
+
+    def test_truncate_waits_for_the_batch(self, site, v2, monkeypatch):
+        with site.database.connect() as application:
+            truncation = Background(lambda: application.execute("TRUNCATE documents"))
+
+            def begin():
+                truncation.__enter__()
+                wait_until(lambda: site.value("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0)
+
+            before_commit(monkeypatch, begin)
+            site.run()
+            truncation.join()
+        assert site.run("documents", "v2").why == "done"
+        assert site.value(LEFT) == 0
+        assert site.problems(v2) == []
+
+    def test_a_locked_row_is_written_all_the_same(self, site, v2):
+        with site.database.connect() as application, application.transaction():
+            application.execute("SELECT FROM documents FOR UPDATE")
+            assert site.run().why == "done"
+        assert site.problems(v2) == []
+
+    def test_an_application_never_waits_for_the_writer(self, site, v2, monkeypatch):
+        site.run()
+        site.execute("UPDATE documents SET body = 'changed' || id")
+        with site.database.connect() as application:
+            application.execute("SET lock_timeout = '1s'")
+            before_commit(monkeypatch, lambda: application.execute("DELETE FROM documents WHERE id IN (2, 3)"))
+            assert site.run().why == "done"
+        assert site.run("documents", "v2").why == "done"
+        assert site.problems(v2) == []
+
+    def test_a_worker_that_is_late_does_not_overwrite_a_newer_text(self, site, v2, monkeypatch):
+        """Its lease is over, another worker has read the changed text and is at its write: neither vector is lost."""
+        late, go = threading.Event(), threading.Event()
+        names = threading.local()
+        real = faults.reach
+
+        def reach(point):
+            if point == "before-commit" and getattr(names, "late", False) and not late.is_set():
+                late.set()
+                go.wait(20)
+            real(point)
+
+        monkeypatch.setattr(faults, "reach", reach)
+
+        def slow():
+            names.late = True
+            return site.run(lease=1.0, batch_size=2)
+
+        with Background(slow) as first:
+            assert late.wait(20)
+            site.execute("UPDATE documents SET body = 'changed' || id")
+            with Background(lambda: site.run(lease=1.0, batch_size=2)) as second:
+                threading.Timer(2.5, go.set).start()
+                second.join()
+            first.join()
+        assert site.run("documents", "v2").why == "done"
+        assert site.problems(v2) == []
+
+    def test_orphans_of_a_deleted_row_go_with_its_entry(self, site, v2):
+        site.run()
+        write_orphan(site)
+        assert site.run().why == "done"
+        assert site.value(LEFT) == 5
+        assert stale(site.connection, find(site.connection, V2)) == []
+
+
+def write_orphan(site):
+    """A vector that was written after its row was deleted, and the entry that the delete left."""
+    site.execute(
+        "INSERT INTO documents_v2_vectors (key_id, embedding, version_id, source_hash) "
+        "SELECT 100, embedding, version_id, source_hash FROM documents_v2_vectors LIMIT 1"
+    )
+    site.execute("INSERT INTO pgvmig.documents_v2_stale (key_id) VALUES (100)")
