@@ -130,7 +130,9 @@ class AddEmbeddingOp(EmbeddingOp):
     ) -> None:
         """Add a version: its vector and provenance, its view, and the triggers that follow the table.
 
-        Nothing is embedded and no row is rewritten; `pgvmig backfill` fills it. For `--sql` name the `columns` that the
+        Layout `column` puts the vectors beside the rows, which the backfill then updates; `table` puts them into a
+        table of the version's own, and the backfill touches no row. `pgvmig plan` says which suits a table. Nothing is
+        embedded and no row is rewritten here; `pgvmig backfill` fills it. For `--sql` name the `columns` that the
         views show and the `key`; online both may be left out.
         """
         operations.invoke(cls(table, version, contract, layout, columns, key, schema, slot))

@@ -18,6 +18,7 @@ from pgvmig.pacing.limits import Limits
 IMPATIENT = Limits(patience=timedelta(seconds=1))
 
 
+@pytest.mark.layouts
 class TestVersions:
     def test_all_that_workers_write_without_a_target(self, site):
         site.documents(100)
@@ -155,7 +156,7 @@ class TestEnd:
         standbys.add(site.connection, "gone")
         with pytest.raises(SignalError):
             site.run(limits=IMPATIENT)
-        assert site.value("SELECT count(embedding_v2) FROM documents") == 0
+        assert site.embedded() == 0
         assert site.execute("SELECT rows_written, waited > interval '0' FROM pgvmig.backfill_run").fetchone() == (
             0,
             True,
@@ -168,7 +169,7 @@ class TestEnd:
         site.execute("UPDATE pgvmig.installation SET no_standbys = false")
         with pytest.raises(SignalError, match="no standby is declared and none was declared absent"):
             site.run()
-        assert site.value("SELECT count(embedding_v2) FROM documents") == 0
+        assert site.embedded() == 0
 
     def test_on_a_standby(self, replicated_database):
         from pgvmig.backfill import worker
@@ -179,6 +180,7 @@ class TestEnd:
             worker.run(Options(dsn=replicated_database.standby_dsn))
 
 
+@pytest.mark.layouts
 class TestFollowing:
     def test_new_rows_within_a_second(self, site):
         site.documents(10)
@@ -186,7 +188,7 @@ class TestFollowing:
         stop = threading.Event()
         with Background(lambda: site.run(follow=True, stop=stop)) as run:
             wait_until(lambda: site.state(v2) == "ready")
-            embedded = "SELECT embedding_v2 IS NOT NULL FROM documents WHERE body = %s"
+            embedded = "SELECT EXISTS (SELECT FROM documents_v2 WHERE body = %s)"
             seconds = []
             for text in ("one", "two", "three", "four", "five"):
                 began = time.monotonic()
@@ -205,7 +207,7 @@ class TestFollowing:
         site.version("v1")
         stop = threading.Event()
         with Background(lambda: site.run(follow=True, stop=stop)) as run:
-            wait_until(lambda: site.value("SELECT count(embedding_v1) FROM documents") == 10)
+            wait_until(lambda: site.embedded("v1") == 10)
             v2 = site.version("v2", provider="other", model="other")
             wait_until(lambda: site.state(v2) == "ready")
             stop.set()

@@ -5,13 +5,14 @@ import threading
 import pytest
 from backfilling import Background, wait_until
 from lifecycle import add_version, embed, find, stale
+from migrating import OwnProject
 from psycopg import sql
 from vectors import cut_over, roll_back
 
 from pgvmig import adding, indexing, switch
 from pgvmig.address import address
 from pgvmig.backfill import faults
-from pgvmig.errors import ConflictError, GateError
+from pgvmig.errors import ConflictError, DestructionRefusedError, GateError
 from pgvmig.runner import ConnectionRunner
 
 pytestmark = pytest.mark.layouts("table")
@@ -294,3 +295,64 @@ def write_orphan(site):
         "SELECT 100, embedding, version_id, source_hash FROM documents_v2_vectors LIMIT 1"
     )
     site.execute("INSERT INTO pgvmig.documents_v2_stale (key_id) VALUES (100)")
+
+
+ADD = (
+    'op.add_embedding("documents", "v2", CONTRACT, layout="table", '
+    'columns=["id", "body", "note"], key=["id"], schema="public")'
+)
+
+
+class TestRevisions:
+    @pytest.fixture
+    def project(self, site, tmp_path):
+        project = OwnProject(site.database.url, tmp_path / "migrations")
+        project.revision(ADD, 'op.drop_embedding("documents", "v2", schema="public")')
+        project.revision(
+            'op.index_embedding("documents", "v2", schema="public")',
+            'op.drop_embedding_index("documents", "v2", schema="public")',
+        )
+        project.revision(
+            'op.cut_over_embedding("documents", "v2", schema="public")',
+            'op.roll_back_embedding("documents", "v2", schema="public")',
+        )
+        return project
+
+    def test_up_down_and_up_again(self, site, project):
+        site.documents(20)
+        for _ in range(2):
+            project.upgrade("r1")
+            embed(site.connection, find(site.connection, V2))
+            project.upgrade("r3")
+            assert site.value("SELECT count(*) FROM documents_current WHERE embedding_space = 'v2'") == 20
+            assert site.value(
+                "SELECT indisvalid FROM pg_index WHERE indexrelid = 'documents_embedding_v2_hnsw'::regclass"
+            )
+            project.downgrade("r1")
+            with pytest.raises(DestructionRefusedError, match="would destroy 20 vectors"):
+                project.downgrade("base")
+            project.downgrade("base", "pgvmig_drop=documents.v2")
+            left = "SELECT relname FROM pg_class WHERE relname LIKE 'documents\\_v2%' OR relname LIKE '%hnsw'"
+            assert site.execute(left).fetchall() == []
+
+    def test_the_script_is_read_by_people_and_makes_the_same_objects(self, site, project):
+        site.documents(0)
+        text = project.sql("r1")
+        assert (
+            'CREATE TABLE "public"."documents_v2_vectors" AS\n'
+            'SELECT d."id" AS "key_id" FROM "public"."documents" AS d WITH NO DATA;' in text
+        )
+        assert 'JOIN "public"."documents_v2_vectors" AS e ON e."key_id" = d."id";' in text
+        objects = (
+            "SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull FROM pg_class c "
+            "JOIN pg_attribute a ON a.attrelid = c.oid WHERE c.relname LIKE 'documents\\_v2%' AND a.attnum > 0 "
+            "ORDER BY 1, a.attnum"
+        )
+        with site.database.connect() as other:
+            other.execute(text)
+        offline = site.execute(objects).fetchall()
+        site.execute("SELECT pgvmig.drop_version('documents', 'v2')")
+        site.execute("DROP TABLE my_revisions")
+        project.upgrade("r1")
+        assert site.execute(objects).fetchall() == offline
+        assert len(offline) > 10

@@ -15,7 +15,7 @@ from pgvmig.errors import ConflictError
 from pgvmig.names import current_view_name, fit, view_columns, view_name
 from pgvmig.runner import ConnectionRunner
 
-pytestmark = pytest.mark.majors(18, 16)
+pytestmark = [pytest.mark.majors(18, 16), pytest.mark.layouts]
 
 V1 = {"model": "one"}
 V2 = {"model": "two", "dimensions": 4}
@@ -117,7 +117,7 @@ def test_view_shows_the_table_the_vector_and_its_provenance(connection, versions
 def test_vector_has_no_dimensions_in_its_type(connection, versions):
     assert {columns(connection, view)["embedding"] for view in ("documents_v1", "documents_v2")} == {"vector"}
     assert columns(connection, "documents_current")["embedding"] == "vector"
-    assert columns(connection, "documents")["embedding_v2"] == "vector(4)"
+    assert columns(connection, versions[1].vector_table_name)[versions[1].vector_column] == "vector(4)"
 
 
 def test_rows_without_a_vector_are_not_in_it(connection, versions):
@@ -231,6 +231,7 @@ def test_row_level_security_holds_before_and_after_a_swap(connection, versions, 
     connection.execute("ALTER TABLE documents ENABLE ROW LEVEL SECURITY")
     connection.execute("CREATE POLICY own ON documents USING (tenant = 'b')")
     grant(connection, role, "SELECT ON documents, documents_v1, documents_v2, documents_current")
+    connection.execute("SELECT pgvmig.refresh_views('documents')")  # tables of vectors learn of the new reader
 
     def visible(view):
         become(connection, role)
