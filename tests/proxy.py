@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 _COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"
 # Found in the statement by which a batch is counted, in the transaction that writes it.
-_WRITES = b"rows_written = rows_written"
+_WRITES = b"rows_written = "
 _CHUNK = 65536
 
 

@@ -88,6 +88,7 @@ def test_the_answer_to_a_commit_is_lost_while_stale_rows_are_written(site, v2, p
     site.server.requests.clear()
     proxy.lose_answers = 2
     assert run(proxy).why == "done"
+    assert proxy.lose_answers == 0
     assert site.problems(v2) == []
     assert repeated(site) == 0
     assert len(site.texts()) == ROWS // 2
@@ -97,6 +98,7 @@ def test_the_answer_to_a_commit_is_lost_while_stale_rows_are_written(site, v2, p
 def test_a_commit_never_arrives(site, v2, proxy):
     proxy.lose_commits = 2
     assert run(proxy).why == "done"
+    assert proxy.lose_commits == 0
     assert site.problems(v2) == []
     assert repeated(site) <= 2 * BATCH
     assert counted(site) == ROWS
