@@ -22,7 +22,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Home:
-    """The table that holds the vectors and the columns there; `key` says which row one belongs to, where it is apart."""
+    """The table that holds the vectors, and its columns; `key` says which row one belongs to, where it is apart."""
 
     layout: str
     table: Table
