@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Literal
 
 import numpy as np
@@ -11,9 +12,8 @@ import psycopg
 from pgvector.psycopg import register_vector
 from psycopg import sql
 
-from bench import provider
-
 _VOCABULARY = 4_000
+_DIRECTIONS, _NOISE = 24, 0.3
 _LETTERS = "etaoinshrdlucmfwypvbgkjqxz"
 
 
@@ -61,15 +61,14 @@ class Documents:
             )
             return
         types = ["int8", "text", "text"] + ["vector"] * bool(self.dimensions)
-        pool = provider.vectors(self.dimensions, seed=11) if self.dimensions else None
+        vectors = embeddings(self.rows, self.dimensions) if self.dimensions else repeat(None)
         register_vector(conn)
         columns = "id, title, body" + ", embedding" * bool(self.dimensions)
         with conn.cursor().copy(f"COPY documents ({columns}) FROM STDIN (FORMAT binary)") as copy:
             copy.set_types(types)
-            for number, body in enumerate(self.bodies()):
-                title = f"Document {number}"
-                vector = [] if pool is None else [_mixed(pool, number)]
-                copy.write_row((number + 1, title, body, *vector))
+            for number, (body, vector) in enumerate(zip(self.bodies(), vectors, strict=False)):
+                row = (number + 1, f"Document {number}", body)
+                copy.write_row(row if vector is None else (*row, vector))
 
     def bodies(self) -> Iterator[str]:
         """Yield the texts: words of an invented vocabulary, as frequent as words are (Zipf); no two are the same."""
@@ -97,8 +96,15 @@ def _vocabulary(rng: np.random.Generator) -> list[str]:
     return ["".join(rng.choice(letters, size=rng.integers(2, 10), p=weights)) for _ in range(_VOCABULARY)]
 
 
-def _mixed(pool: Any, number: int) -> Any:
-    """Return a vector that no other row has, near one of 64 centres: a graph over clusters, as embeddings make it."""
-    own, centre = pool[number % len(pool)], pool[number % 64]
-    mixed = centre + 0.8 * own + 0.3 * np.roll(pool[(number * 7) % len(pool)], number // len(pool))
-    return mixed / np.linalg.norm(mixed)
+def embeddings(rows: int, dimensions: int) -> Iterator[Any]:
+    """Yield vectors of unit length that vary in some 24 directions, with a little noise, as those of texts do.
+
+    What an insert costs the graph depends on that: near-duplicates a quarter, independent coordinates a fifth more.
+    """
+    rng = np.random.default_rng(11)
+    directions = rng.standard_normal((_DIRECTIONS, dimensions), dtype=np.float32)
+    for first in range(0, rows, 1_000):
+        count = min(1_000, rows - first)
+        drawn = rng.standard_normal((count, _DIRECTIONS), dtype=np.float32) @ directions
+        drawn += _NOISE * rng.standard_normal((count, dimensions), dtype=np.float32)
+        yield from drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
