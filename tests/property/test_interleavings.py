@@ -24,8 +24,8 @@ from pgvmig.backfill import faults, lane
 
 _MANY = int(os.environ.get("PGVMIG_PROPERTY_EXAMPLES", "0"))
 SETTINGS = settings(
-    max_examples=_MANY or 25,
-    stateful_step_count=60 if _MANY else 40,
+    max_examples=_MANY or 20,
+    stateful_step_count=60 if _MANY else 35,
     derandomize=not _MANY,
     database=None,
     deadline=None,
