@@ -17,6 +17,8 @@ from pgvmig.demo.models import HashModel
 from pgvmig.errors import DatabaseError, NotFoundError, UsageError
 from pgvmig.reading import Searcher
 
+pytestmark = pytest.mark.layouts
+
 DIMENSIONS = 8
 V1 = {"model": "one", "dimensions": DIMENSIONS}
 V2 = {"model": "two", "dimensions": DIMENSIONS}
@@ -448,8 +450,9 @@ def indexed(connection, versions):
             [(number, f"t{number % 20}", text) for number, text in more.items()],
         )
     write(connection, versions[0], vectors(versions[0].contract, more))
-    connection.execute("CREATE INDEX ON documents USING hnsw (embedding_v1 vector_cosine_ops)")
-    connection.execute("ANALYZE documents")
+    home = f"{versions[0].vector_table_name} USING hnsw ({versions[0].vector_column} vector_cosine_ops)"
+    connection.execute(f"CREATE INDEX searched ON {home}")
+    connection.execute("ANALYZE")
     connection.execute("SET enable_seqscan = off")
     connection.execute("SET enable_sort = off")
     return connection
@@ -467,7 +470,7 @@ def plain(connection, condition, limit):
 @pytest.mark.parametrize(("condition", "limit", "expected"), [("tenant = 't7'", 20, 20), ("true", 200, 200)])
 def test_index_scan_goes_on_until_the_limit_is_reached(indexed, embedders, condition, limit, expected):
     found, plan = plain(indexed, condition, limit)
-    assert "documents_embedding_v1_idx" in plan
+    assert "searched" in plan
     assert found < expected
     with Searcher(indexed, "documents", open_embedder=embedders) as searcher:
         result = searcher.search("q", limit=limit, where=condition)
@@ -481,7 +484,7 @@ def test_helpers_query_is_planned_with_the_index(indexed, embedders):
     used = indexed.execute("SELECT pg_stat_force_next_flush()").fetchone()
     assert used is not None
     scans = indexed.execute(
-        "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'documents_embedding_v1_idx'"
+        "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'searched'"
     ).fetchone()
     assert scans == (1,)
 
