@@ -14,6 +14,8 @@ from psycopg import sql
 
 _VOCABULARY = 4_000
 _DIRECTIONS = 64
+# Of realistic lengths: two in three texts are within a third of the middle, as chunks of documents are.
+_SPREAD = 0.3
 _LETTERS = "etaoinshrdlucmfwypvbgkjqxz"
 
 
@@ -21,8 +23,8 @@ _LETTERS = "etaoinshrdlucmfwypvbgkjqxz"
 class Documents:
     """A table `documents (id, title, body, embedding)`.
 
-    `texts`: uniform bodies have exactly `characters`; realistic ones a log-normal length around them (a fifth to five
-    times); hashed ones are two checksums, made by the server for tables too big to be sent. `dimensions` of the old
+    `texts`: uniform bodies have exactly `characters`; realistic ones a log-normal length around them (two in three within
+    a third); hashed ones are two checksums, made by the server for tables too big to be sent. `dimensions` of the old
     model's vectors, with an HNSW index on them; 0 for a table without vectors.
     """
 
@@ -85,7 +87,7 @@ class Documents:
     def _length(self, rng: np.random.Generator) -> int:
         if self.texts == "uniform":
             return self.characters
-        drawn = rng.lognormal(np.log(self.characters), 0.6)
+        drawn = rng.lognormal(np.log(self.characters), _SPREAD)
         return int(np.clip(drawn, self.characters / 5, self.characters * 5))
 
 

@@ -37,7 +37,7 @@ class Contender(NamedTuple):
 def run(stage: Stage) -> list[Figure]:
     """Let everybody embed a fresh copy of the table, by turns."""
     contenders = _contenders(stage)
-    documents = Documents(stage.pick(10_000, 600))
+    documents = Documents(stage.pick(10_000, 600), texts="realistic")
     samples: dict[Contender, list[float]] = {contender: [] for contender in contenders}
     with provider.spawned(384) as served:
         for number in stage.rounds:

@@ -483,9 +483,7 @@ def test_helpers_query_is_planned_with_the_index(indexed, embedders):
         searcher.search("q")
     used = indexed.execute("SELECT pg_stat_force_next_flush()").fetchone()
     assert used is not None
-    scans = indexed.execute(
-        "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'searched'"
-    ).fetchone()
+    scans = indexed.execute("SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'searched'").fetchone()
     assert scans == (1,)
 
 
