@@ -1,8 +1,8 @@
 """A standby that replays less than an unpaced run writes: a paced run keeps it near, an unpaced one leaves it behind.
 
 The lag is sampled by us: how long ago the primary wrote what the standby replays now, asked of both directly. While a
-standby works a backlog off, that age goes on growing although nobody writes any more: a run that stops at the limit
-peaks at the limit over the standby's share.
+standby works a backlog off, that age goes on growing although nobody writes any more: a run that stopped at the limit
+would peak at the limit over the standby's share, 2.5 times it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pgvmig.pacing.limits import DEFAULTS
 
 _NAME = "slow"
 # What the standby replays of what an unpaced run writes.
-_SHARE = 0.6
+_SHARE = 0.4
 # How long an allowance to replay may be saved up, and how often it is looked at, in seconds.
 _SAVED, _LOOK = 0.25, 0.01
 _INTERVAL = 0.05

@@ -23,9 +23,9 @@ _LETTERS = "etaoinshrdlucmfwypvbgkjqxz"
 class Documents:
     """A table `documents (id, title, body, embedding)`.
 
-    `texts`: uniform bodies have exactly `characters`; realistic ones a log-normal length around them (two in three within
-    a third); hashed ones are two checksums, made by the server for tables too big to be sent. `dimensions` of the old
-    model's vectors, with an HNSW index on them; 0 for a table without vectors.
+    `texts`: uniform bodies have exactly `characters`; realistic ones a log-normal length around them (two in three
+    within a third); hashed ones are two checksums, made by the server for tables too big to send. `dimensions` of the
+    old model's vectors, with an HNSW index on them; 0 for a table without vectors.
     """
 
     rows: int
