@@ -26,16 +26,16 @@ class Answer:
 class Batch:
     """Rows that are embedded by one request and written in one transaction.
 
-    `to_embed` are waiting for the provider, `answers` for the writer. `gone` are keys without a row, `done` entries of
-    the log whose rows need nothing. `locked_since` and `retry_at`: rows that another transaction held when they were to
-    be written, by the monotonic clock. `answer_seconds` is how long its answers took.
+    `to_embed` are waiting for the provider, `answers` for the writer. `gone` are keys without a row, `done` keys whose
+    rows need nothing, with their entries of the log. `locked_since` and `retry_at`: rows that another transaction held
+    when they were to be written, by the monotonic clock. `answer_seconds` is how long its answers took.
     """
 
     claim: Claim
     to_embed: list[SourceRow] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     gone: list[Key] = field(default_factory=list)
-    done: list[int] = field(default_factory=list)
+    done: dict[Key, list[int]] = field(default_factory=dict)
     locked_since: float | None = None
     retry_at: float = 0.0
     answer_seconds: float = 0.0
@@ -88,7 +88,7 @@ def sort_out(claim: Claim, keys: Sequence[Key], rows: Iterable[SourceRow]) -> Ba
         if row is None:
             batch.gone += [key] if isinstance(claim, Entries) else []
         elif row.fresh or row.recorded:
-            batch.done += _entries(claim, key)
+            batch.done |= {key: claim.keys[key]} if isinstance(claim, Entries) else {}
         elif not row.text.strip():
             batch.answers.append(Answer(row, "empty"))
         else:
@@ -121,7 +121,3 @@ def stripes(places: Iterable[Place], size: int) -> list[list[Key]]:
 def in_order(places: Sequence[Place], size: int) -> list[list[Key]]:
     """Return the keys as they lie there, `size` at a time: where writing does not move rows, pages are read once."""
     return [[place.key for place in places[i : i + size]] for i in range(0, len(places), size)]
-
-
-def _entries(claim: Claim, key: Key) -> list[int]:
-    return claim.keys[key] if isinstance(claim, Entries) else []

@@ -124,7 +124,7 @@ class Lane:
         if len(answers) <= size or held is None:
             return [batch]
         rest = [
-            replace(batch, answers=answers[i : i + size], gone=[], done=[]) for i in range(size, len(answers), size)
+            replace(batch, answers=answers[i : i + size], gone=[], done={}) for i in range(size, len(answers), size)
         ]
         held.open += len(rest)
         return [replace(batch, answers=answers[:size]), *rest]
@@ -142,7 +142,7 @@ class Lane:
         if not written.still_ours:
             self._lose(batch.claim)
         elif written.locked:
-            self._put_off(replace(batch, to_embed=[], answers=written.locked, gone=[], done=[]))
+            self._put_off(replace(batch, to_embed=[], answers=written.locked, gone=[], done={}))
         else:
             self.settle(batch)
 

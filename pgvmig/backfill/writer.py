@@ -68,14 +68,17 @@ class Writer:
 
     def _transaction(self, batch: Batch) -> Written:
         with transaction(self._conn):
-            removing = bool(batch.gone) or any(answer.kind != "vector" for answer in batch.answers)
-            self._layout.begin(self._conn, removing=removing)
+            alone = bool(batch.gone or batch.done) or any(answer.kind != "vector" for answer in batch.answers)
+            self._layout.begin(self._conn, alone=alone)
             written = self._write_rows(batch.answers)
             if batch.gone:
                 # reads the table: before the log, as TRUNCATE and its trigger do
                 self._layout.forget(self._conn, batch.gone)
             if batch.done:
-                self._conn.execute(self._queries["unqueue_entries"], {"entries": batch.done})
+                done = self._layout.settled(self._conn, list(batch.done))
+                self._conn.execute(
+                    self._queries["unqueue_entries"], {"entries": [e for k in done for e in batch.done[k]]}
+                )
             written.still_ours = self._claims.extend(batch.claim)
             self._log.count(self._conn, self._version, written)
             faults.reach("before-commit")
@@ -128,7 +131,7 @@ class Writer:
         middle = len(batch.answers) // 2
         halves = (
             replace(batch, answers=batch.answers[:middle]),
-            replace(batch, answers=batch.answers[middle:], gone=[], done=[]),
+            replace(batch, answers=batch.answers[middle:], gone=[], done={}),
         )
         return _sum([self.write(half) for half in halves])
 

@@ -38,7 +38,7 @@ _OUR_SCHEMA = re.compile(r'schema "pgvmig"|"pgvmig\.(?![^"]*_(?:stale|outcome)")
 def connect(dsn: str, *, application_name: str = "pgvmig", **options: Any) -> psycopg.Connection[Any]:
     """Open an autocommit connection. Raises DatabaseError when nobody answers."""
     try:
-        return psycopg.connect(
+        connection = psycopg.connect(
             dsn,
             autocommit=True,
             prepare_threshold=None,
@@ -52,6 +52,9 @@ def connect(dsn: str, *, application_name: str = "pgvmig", **options: Any) -> ps
             next_step="check --dsn, PGVMIG_DSN or DATABASE_URL, and that the server runs (pg_isready)",
             sqlstate=error.sqlstate or pg.SqlclientUnableToEstablishSqlconnection.sqlstate,
         ) from error
+    # Sent with BEGIN, whatever default_transaction_isolation is: the next statement must see what was waited for.
+    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    return connection
 
 
 @contextmanager

@@ -60,7 +60,7 @@ class ColumnLayout(Source):
         rows = conn.execute(statement, {"first": f"({first},0)", "last": f"({last},0)"})
         return [Place(self.keys.key(row), block_of(row[-2]), row[-1]) for row in rows]
 
-    def begin(self, conn: psycopg.Connection[Any], *, removing: bool) -> None:
+    def begin(self, conn: psycopg.Connection[Any], *, alone: bool) -> None:
         """See Layout: the rows' own locks are enough."""
 
     def guard(self, conn: psycopg.Connection[Any], rows: Sequence[SourceRow], kinds: Sequence[Kind]) -> Guarded:
@@ -80,6 +80,10 @@ class ColumnLayout(Source):
         values = [self._vector_type(vector) for vector in vectors]
         given = {**self.given(rows), "version_id": self.version_id, "vectors": values}
         return conn.execute(self.queries["write_rows"], given).rowcount
+
+    def settled(self, conn: psycopg.Connection[Any], keys: Sequence[Key]) -> Sequence[Key]:  # noqa: ARG002
+        """See Layout: who writes a vector locks its row, whose text does not change before that is committed."""
+        return keys
 
     def forget(self, conn: psycopg.Connection[Any], keys: Sequence[Key]) -> None:
         """See Layout."""

@@ -35,8 +35,8 @@ class Layout(Protocol):
         """Return those of the rows that exist."""
         ...
 
-    def begin(self, conn: psycopg.Connection[Any], *, removing: bool) -> None:
-        """Begin a transaction that writes; `removing`: some rows will be left without a vector."""
+    def begin(self, conn: psycopg.Connection[Any], *, alone: bool) -> None:
+        """Begin a transaction that writes; `alone`: it will leave rows without a vector, or ask what is `settled`."""
         ...
 
     def guard(self, conn: psycopg.Connection[Any], rows: Sequence[SourceRow], kinds: Sequence[Kind]) -> Guarded:
@@ -49,6 +49,10 @@ class Layout(Protocol):
 
     def write(self, conn: psycopg.Connection[Any], rows: Sequence[SourceRow], vectors: Sequence[Any]) -> int:
         """Write vectors and provenance of guarded rows; return how many rows took them."""
+        ...
+
+    def settled(self, conn: psycopg.Connection[Any], keys: Sequence[Key]) -> Sequence[Key]:
+        """Return those of the rows, which were read before and needed nothing, that still need nothing."""
         ...
 
     def forget(self, conn: psycopg.Connection[Any], keys: Sequence[Key]) -> None:

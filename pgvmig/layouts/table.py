@@ -56,9 +56,9 @@ class TableLayout(Source):
         self._count = len(keys.columns) + 3
         self._fields = _fields(version.contract.vector_type, version.contract.dimensions)
 
-    def begin(self, conn: psycopg.Connection[Any], *, removing: bool) -> None:
+    def begin(self, conn: psycopg.Connection[Any], *, alone: bool) -> None:
         """See Layout."""
-        conn.execute(self.queries["begin_removing" if removing else "begin_writing"], {"version_id": self.version_id})
+        conn.execute(self.queries["begin_alone" if alone else "begin_writing"], {"version_id": self.version_id})
 
     def guard(self, conn: psycopg.Connection[Any], rows: Sequence[SourceRow], kinds: Sequence[Kind]) -> Guarded:
         """See Layout."""
@@ -86,6 +86,10 @@ class TableLayout(Source):
                 return cursor.rowcount
         except pg.UniqueViolation as error:
             raise WrittenElsewhereError(str(error)) from error
+
+    def settled(self, conn: psycopg.Connection[Any], keys: Sequence[Key]) -> Sequence[Key]:
+        """See Layout. When they were read, a vector of another text may have been on its way."""
+        return [row.key for row in self.read(conn, keys) if row.fresh or row.recorded]
 
     def forget(self, conn: psycopg.Connection[Any], keys: Sequence[Key]) -> None:
         """See Layout."""
@@ -140,4 +144,4 @@ def _fields(vector_type: str, dimensions: int) -> list[tuple[Any, ...]]:
     ]
 
 
-_QUERIES = ("begin_writing", "begin_removing", "guard_rows", "copy_rows", "forget_rows")
+_QUERIES = ("begin_writing", "begin_alone", "guard_rows", "copy_rows", "forget_rows")

@@ -43,9 +43,10 @@ LEFT JOIN {outcome} AS o ON {recorded}
 -- 1885828717 is "pgvm". Who only writes vectors shares this lock with others.
 SELECT pg_advisory_xact_lock_shared(1885828717, %(version_id)s)
 
--- name: begin_removing
--- Who leaves a row without a vector must see those that are being written: a worker that looked before the row changed
--- would write one of the old text afterwards, and nothing in the log would tell. Applications never take this lock.
+-- name: begin_alone
+-- Who leaves a row without a vector, or takes it out of the log because its vector is right, must see those that are being
+-- written: a worker that looked before the row changed would write one of the old text afterwards, and nothing in the log
+-- would tell. Applications never take this lock.
 SELECT pg_advisory_xact_lock(1885828717, %(version_id)s)
 
 -- name: guard_rows
@@ -92,7 +93,7 @@ COPY {vectors} ({queue_columns}, {vector}, {version_id}, {source_hash}) FROM STD
 
 -- name: forget_rows
 -- Rows that are not there in the snapshot that shows their vectors and entries: deleted. Under the lock of
--- begin_removing no vector of theirs is on its way; one that a transaction holds is left to it and to the log.
+-- begin_alone no vector of theirs is on its way; one that a transaction holds is left to it and to the log.
 WITH gone AS MATERIALIZED (
     SELECT {given_as_queue}, EXISTS (SELECT FROM {vectors} AS e WHERE {vector_is_given} OFFSET 0) AS has_vector
     FROM unnest({given}) AS u ({given_columns})

@@ -1,6 +1,8 @@
 """Vectors in a table of their own: what it is, who sees it, and the races that its writer meets without a row lock."""
 
 import threading
+from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from backfilling import Background, wait_until
@@ -12,7 +14,12 @@ from vectors import cut_over, roll_back
 from pgvmig import adding, indexing, switch
 from pgvmig.address import address
 from pgvmig.backfill import faults
+from pgvmig.backfill.batches import Answer
+from pgvmig.backfill.lane import Lane
+from pgvmig.backfill.runs import RunLog
+from pgvmig.catalog.connection import connect
 from pgvmig.errors import ConflictError, DestructionRefusedError, GateError
+from pgvmig.pacing.limits import Limits
 from pgvmig.runner import ConnectionRunner
 
 pytestmark = pytest.mark.layouts("table")
@@ -280,12 +287,77 @@ class TestRaces:
         assert site.run("documents", "v2").why == "done"
         assert site.problems(v2) == []
 
+    @pytest.mark.parametrize("other", ["another", " "])
+    def test_a_text_that_is_back_while_the_vector_of_another_is_written(self, site, v2, monkeypatch, other):
+        """What there is already for the text is about to be replaced, by a worker that has not seen it come back."""
+        text = site.value("SELECT body FROM documents WHERE id = 3")
+        first, second = open_lane(site, v2), open_lane(site, v2)
+        change = "UPDATE documents SET body = %s WHERE id = 3"
+        walk = answered(site, first.next_batch())
+        site.execute(change, other)
+        second.write(answered(site, second.next_batch()))
+        site.execute(change, text)
+        over = threading.Event()
+
+        def settle():
+            second.write(second.next_batch())
+            over.set()
+
+        settling = Background(settle)
+
+        def change_back():
+            site.execute(change, other)
+            settling.__enter__()
+            waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
+            wait_until(lambda: over.is_set() or site.value(waits) > 0)
+
+        before_commit(monkeypatch, change_back)
+        first.write(walk)
+        settling.join()
+        assert site.run().why == "done"
+        assert site.problems(v2) == []
+
+    def test_another_isolation_by_default_does_not_matter(self, site, v2, monkeypatch):
+        """A snapshot from before the lock was waited for would not show the vector that goes with the text."""
+        site.execute(f"ALTER DATABASE {site.database.name} SET default_transaction_isolation = 'repeatable read'")
+        first, second = open_lane(site, v2), open_lane(site, v2)
+        walk = answered(site, first.next_batch())
+        clearing = Background(lambda: second.write(second.next_batch()))
+
+        def clear():
+            site.execute("UPDATE documents SET body = ' ' WHERE id = 3")
+            clearing.__enter__()
+            wait_until(lambda: site.value("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0)
+
+        before_commit(monkeypatch, clear)
+        first.write(walk)
+        clearing.join()
+        assert site.run().why == "done"
+        assert site.problems(v2) == []
+
     def test_orphans_of_a_deleted_row_go_with_its_entry(self, site, v2):
         site.run()
         write_orphan(site)
         assert site.run().why == "done"
         assert site.value(LEFT) == 5
         assert stale(site.connection, find(site.connection, V2)) == []
+
+
+def open_lane(site, version):
+    """A worker's part on a version, with a connection of its own."""
+    connection, log = connect(site.database.dsn), RunLog(uuid4())
+    log.begin(connection, version, Limits())
+    lane = Lane(connection, version, log, lease=timedelta(hours=1), batch_size=lambda: 64, stop=lambda: False)
+    lane.begin(asked=False)
+    return lane
+
+
+def answered(site, batch):
+    """The batch with what its model says of it."""
+    model = site.server.models["new"]
+    batch.answers += [Answer(row, "vector", vector=model.embed([row.text])[0]) for row in batch.to_embed]
+    batch.to_embed = []
+    return batch
 
 
 def write_orphan(site):

@@ -62,7 +62,11 @@ def test_rows_of_the_log_are_sorted_out():
     rows = [row("1"), row("2", fresh=True), row("3", recorded=True), row("4", "\u2003")]
     batch = sort_out(claim, list(claim.keys), rows)
     assert batch == Batch(
-        claim, to_embed=[rows[0]], answers=[Answer(rows[3], "empty")], gone=[("5",)], done=[11, 15, 12]
+        claim,
+        to_embed=[rows[0]],
+        answers=[Answer(rows[3], "empty")],
+        gone=[("5",)],
+        done={("2",): [11, 15], ("3",): [12]},
     )
 
 
