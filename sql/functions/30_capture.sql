@@ -147,6 +147,27 @@ AS $$
     FROM pg_attribute a WHERE a.attrelid = $1 AND a.attname = $2
 $$;
 
+-- The equality of a key's column, named with its schema: that of the unique index, or PostgreSQL's own. A bare = of two
+-- varchar is looked for on the search_path, where whoever may create objects in the table's schema can put a better match;
+-- the trigger would run it with our rights.
+CREATE OR REPLACE FUNCTION pgvmig.equality(relation regclass, column_name text) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce((
+        SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname)
+        FROM pg_attribute a
+        JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisunique
+        CROSS JOIN LATERAL unnest(i.indkey::smallint[], i.indclass::oid[]) AS k (number, class)
+        JOIN pg_opclass c ON c.oid = k.class
+        JOIN pg_amop p ON p.amopfamily = c.opcfamily AND p.amopstrategy = 3
+                      AND p.amoplefttype = c.opcintype AND p.amoprighttype = c.opcintype
+        JOIN pg_operator o ON o.oid = p.amopopr
+        JOIN pg_namespace n ON n.oid = o.oprnamespace
+        WHERE a.attrelid = $1 AND a.attname = $2 AND k.number = a.attnum
+        ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1), 'OPERATOR(pg_catalog.=)')
+$$;
+
 -- The stored columns that some columns come from: in a trigger a virtual column reads as NULL.
 CREATE OR REPLACE FUNCTION pgvmig.stored_columns(relation regclass, columns text[]) RETURNS text[]
 LANGUAGE sql STABLE
@@ -216,8 +237,8 @@ DECLARE
     row_of_key text;
 BEGIN
     SELECT string_agg(format('%I', u.queue), ', ' ORDER BY i), string_agg(format('($1).%I', u.source), ', ' ORDER BY i),
-           string_agg(format('q.%I = ($1).%I', u.queue, u.source), ' AND ' ORDER BY i),
-           string_agg(format('d.%I = ($1).%1$I', u.source), ' AND ' ORDER BY i)
+           string_agg(format('q.%I %s ($1).%I', u.queue, pgvmig.equality(s.relation, u.source), u.source), ' AND ' ORDER BY i),
+           string_agg(format('d.%I %s ($1).%1$I', u.source, pgvmig.equality(s.relation, u.source)), ' AND ' ORDER BY i)
     INTO queue_keys, row_keys, same_key, row_of_key
     FROM unnest(s.queue_columns, pgvmig.present_names(s.relation, s.key_columns, s.key_numbers))
          WITH ORDINALITY AS u (queue, source, i);
@@ -226,6 +247,8 @@ BEGIN
         'CREATE FUNCTION pgvmig.%I(%s) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE '
         'BEGIN ATOMIC SELECT coalesce((%s)::text, '''') FROM (SELECT %s) AS %I; END',
         pgvmig.fit(base || '_input'), v.relation, expression, fields, table_name);
+    -- only the input may name the user's own functions: what follows is run by the trigger, with our rights
+    PERFORM set_config('search_path', 'pg_catalog, pg_temp', true);
     EXECUTE format(
         'CREATE FUNCTION pgvmig.%I(%s) RETURNS void LANGUAGE sql BEGIN ATOMIC '
         'INSERT INTO %s (%s) VALUES (%s); '

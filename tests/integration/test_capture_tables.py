@@ -326,6 +326,24 @@ def test_nobody_puts_our_triggers_on_a_table_of_his_own(connection, role):
     assert stale(connection, version) == [1]
 
 
+def test_an_operator_in_the_tables_schema_does_not_run_with_our_rights(connection, role):
+    """PostgreSQL compares varchar as text, so an operator for varchar itself would be the better match."""
+    connection.execute(f"GRANT CREATE ON SCHEMA public TO {role}")
+    connection.execute(f"SET ROLE {role}")
+    connection.execute(
+        "CREATE FUNCTION same(varchar, varchar) RETURNS boolean LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'runs as %', current_user; END $$"
+    )
+    connection.execute("CREATE OPERATOR public.= (LEFTARG = varchar, RIGHTARG = varchar, FUNCTION = same)")
+    connection.execute("RESET ROLE")
+    connection.execute("CREATE TABLE documents (path varchar(40) PRIMARY KEY, body text)")
+    version = add_version(connection, "documents", "v1")
+    connection.execute("INSERT INTO documents VALUES ('a', 'one'), ('b', 'two')")
+    connection.execute("UPDATE documents SET path = 'c' WHERE path::text = 'a'")
+    connection.execute("DELETE FROM documents WHERE path::text = 'b'")
+    assert stale(connection, version) == ["c"]
+
+
 @pytest.fixture
 def hostile(connection):
     """A schema with our functions' and tables' names, and PostgreSQL's, that fail when they are used."""
