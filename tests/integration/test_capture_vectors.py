@@ -7,12 +7,19 @@ import time
 
 import psycopg
 import pytest
-from lifecycle import add_version, forget_stale, outcomes, record_outcome, stale
+from lifecycle import add_version, forget_stale, outcomes, record_outcome
 from psycopg import IsolationLevel
 from vectors import write
 
 VECTOR = [1.0, 0, 0, 0, 0, 0, 0, 0]
 ISOLATION = [IsolationLevel.READ_COMMITTED, IsolationLevel.REPEATABLE_READ, IsolationLevel.SERIALIZABLE]
+
+
+def stale(connection, version):
+    """Return the keys of the log's entries, oldest first; here those of deleted rows count as well."""
+    log = psycopg.sql.Identifier("pgvmig", version.object("stale"))
+    statement = psycopg.sql.SQL("SELECT key_id FROM {} ORDER BY entry").format(log)
+    return [key for (key,) in connection.execute(statement)]
 
 
 @pytest.fixture
