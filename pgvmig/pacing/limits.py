@@ -84,12 +84,14 @@ class Limits:
         "how long a worker waits while a signal is not OK, before it ends with exit code 4",
         "a worker that waits for ever looks like one that works, and nobody is told that it is stuck",
     )
+    # For that long a reading lets batches through, whatever a signal or an operator says meanwhile.
     interval: timedelta = _limit(
         "duration",
         timedelta(milliseconds=250),
         "time between two readings while a worker waits",
         "reading too often is load, reading too rarely lets a batch be written after the signal has turned",
         least=timedelta(milliseconds=10),
+        most=timedelta(seconds=5),
     )
     max_slot_wal: int | None = _limit(
         "bytes",

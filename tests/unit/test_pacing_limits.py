@@ -79,6 +79,7 @@ def test_what_is_written_to_the_database_is_read_again():
         ({"resume_ratio": 1.1}, "resume_ratio is 1.1. Next: give at least 0 and at most 1.0"),
         ({"critical_ratio": 0.5}, "critical_ratio is 0.5. Next: give at least 1.0"),
         ({"interval": 0}, "Next: give at least 0:00:00.010000"),
+        ({"interval": "1h"}, "Next: give at least 0:00:00.010000 and at most 0:00:05"),
         ({"nice": []}, "nice is []. Next: give a number"),
         ({"nice": float("nan")}, "nice is nan"),
         ({"max_lag": float("inf")}, "max_lag is inf"),
