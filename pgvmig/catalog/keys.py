@@ -49,8 +49,7 @@ class Keys:
         """Return what the queries of rows fill in: d is the row, u given, q stale, o outcome, e a table of vectors.
 
         `row_key`, `queue_key`: as text. `queue_columns`: as they are. `given_columns`: the names in u.
-        `row_is_given`, `queue_is_given`, `outcome_is_given`, `vector_is_given`: joins with u. `queued`, `recorded`,
-        `vector_is_row`: of q, of o, of e with d. `row_columns`, `given_as_queue`: of d and u as the queue calls them.
+        `row_is_given`, `queue_is_given`, `outcome_is_given`: joins with u. `queued`, `recorded`, `vector_is_row`: of q, of o, of e with d. `row_columns`, `given_as_queue`: of d and u as the queue calls them.
         """
         given = [sql.Identifier("u", name) for name in self._names()]
         return {
@@ -66,7 +65,6 @@ class Keys:
             "outcome_is_given": _equal(self._of("o"), self._cast(given)),
             "queued": _equal(self._of("q"), self._of("d")),
             "recorded": _equal(self._of("o"), self._of("d")),
-            "vector_is_given": _equal(self._of("e"), self._cast(given)),
             "vector_is_row": _equal(self._of("e"), self._of("d")),
             "row_columns": self._as_queue(self._of("d")),
             "given_as_queue": self._as_queue(self._cast(given)),

@@ -93,17 +93,19 @@ COPY {vectors} ({queue_columns}, {vector}, {version_id}, {source_hash}) FROM STD
 
 -- name: forget_rows
 -- Rows that are not there in the snapshot that shows their vectors and entries: deleted. Under the lock of
--- begin_alone no vector of theirs is on its way; one that a transaction holds is left to it and to the log.
+-- begin_alone no vector of theirs is on its way; one that a transaction holds is left to it and to the log. The table is
+-- named before that of the vectors: PostgreSQL locks them in this order, as TRUNCATE and its trigger do.
 WITH gone AS MATERIALIZED (
-    SELECT {given_as_queue}, EXISTS (SELECT FROM {vectors} AS e WHERE {vector_is_given} OFFSET 0) AS has_vector
-    FROM unnest({given}) AS u ({given_columns})
+    SELECT {given_as_queue} FROM unnest({given}) AS u ({given_columns})
     WHERE NOT EXISTS (SELECT FROM {table} AS d WHERE {row_is_given})
+), left_over AS MATERIALIZED (
+    SELECT r.*, EXISTS (SELECT FROM {vectors} AS e WHERE {same_vector} OFFSET 0) AS has_vector FROM gone AS r
 ), free AS MATERIALIZED (
-    SELECT {vector_key} FROM gone AS r JOIN {vectors} AS e ON {same_vector} FOR UPDATE OF e SKIP LOCKED
+    SELECT {vector_key} FROM left_over AS r JOIN {vectors} AS e ON {same_vector} FOR UPDATE OF e SKIP LOCKED
 ), removed AS (
     DELETE FROM {vectors} AS e USING free AS r WHERE {same_vector}
 ), entry AS MATERIALIZED (
-    SELECT q.entry FROM gone AS r JOIN {stale} AS q ON {same_entry}
+    SELECT q.entry FROM left_over AS r JOIN {stale} AS q ON {same_entry}
     WHERE NOT r.has_vector OR EXISTS (SELECT FROM free AS f WHERE {free_row})
     FOR UPDATE OF q SKIP LOCKED
 )

@@ -243,6 +243,22 @@ class TestRaces:
         assert site.value(LEFT) == 0
         assert site.problems(v2) == []
 
+    def test_a_truncation_cannot_meet_who_looks_for_deleted_rows(self, site, v2):
+        """It locks the table, then that of the vectors: whoever did it the other way round would deadlock with it."""
+        site.run()
+        write_orphan(site)
+        site.execute("INSERT INTO pgvmig.documents_v2_stale (key_id) VALUES (100)")
+        lane = open_lane(site, v2)
+        batch = lane.next_batch()
+        with site.database.connect() as application, application.transaction():
+            application.execute("LOCK TABLE documents IN ACCESS EXCLUSIVE MODE")
+            forgetting = Background(lambda: lane.write(batch))
+            forgetting.__enter__()
+            wait_until(lambda: site.value("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0)
+            application.execute("LOCK TABLE documents_v2_vectors IN ACCESS EXCLUSIVE MODE NOWAIT")
+        forgetting.join()
+        assert (site.value(LEFT), site.stale()) == (5, 0)
+
     def test_a_locked_row_is_written_all_the_same(self, site, v2):
         with site.database.connect() as application, application.transaction():
             application.execute("SELECT FROM documents FOR UPDATE")
