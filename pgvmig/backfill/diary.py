@@ -103,7 +103,8 @@ class Diary:
         )
         self._sampled_at = self._clock()
         self._samples += 1
-        if self._samples % _TRIM_EVERY == 0:
+        # the first of a run as well: cron's are over before they have taken so many
+        if self._samples % _TRIM_EVERY == 1:
             self._run("thin_samples", keep=_SAMPLES)
 
     def _run(self, name: str, **given: Any) -> None:

@@ -49,7 +49,8 @@ class Keys:
         """Return what the queries of rows fill in: d is the row, u given, q stale, o outcome, e a table of vectors.
 
         `row_key`, `queue_key`: as text. `queue_columns`: as they are. `given_columns`: the names in u.
-        `row_is_given`, `queue_is_given`, `outcome_is_given`: joins with u. `queued`, `recorded`, `vector_is_row`: of q, of o, of e with d. `row_columns`, `given_as_queue`: of d and u as the queue calls them.
+        `row_is_given`, `queue_is_given`, `outcome_is_given`: joins with u. `queued`, `recorded`, `vector_is_row`: of q,
+        of o, of e with d. `row_columns`, `given_as_queue`: of d and u as the queue calls them.
         """
         given = [sql.Identifier("u", name) for name in self._names()]
         return {

@@ -294,6 +294,16 @@ class TestNotes:
         site.run(batch_size=4)
         assert 10 <= site.value("SELECT count(*) FROM pgvmig.backfill_sample") <= 26
 
+    def test_are_bounded_where_cron_starts_runs_that_are_soon_over(self, site, monkeypatch):
+        monkeypatch.setattr("pgvmig.backfill.diary._SAMPLES", 4)
+        site.documents()
+        site.version()
+        for _ in range(12):
+            site.insert(1)
+            site.run()
+        assert site.value("SELECT count(*) FROM pgvmig.backfill_run") == 12
+        assert 2 <= site.value("SELECT count(*) FROM pgvmig.backfill_sample") <= 6
+
     def test_nothing_is_noted_of_a_batch(self, site):
         """A batch is one transaction; notes are a few a second, however many batches there are."""
         site.documents(1000)
