@@ -53,8 +53,8 @@ BEGIN
 END
 $$;
 
--- Privacy: where readers do not see every row, a table of vectors hides the same ones. Row-level security may have been
--- enabled since the version was added.
+-- Privacy: where readers do not see every row, a table of vectors hides the same ones, and whoever sees none sees no vector.
+-- Since the version was added row-level security may have been enabled, or the right to read the rows revoked.
 CREATE OR REPLACE FUNCTION pgvmig.gate_privacy(v pgvmig.version, max_stale_age interval) RETURNS pgvmig.gate_result
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -62,9 +62,18 @@ AS $$
 DECLARE
     leaks boolean := v.layout = 'table' AND (SELECT c.relrowsecurity FROM pg_class c WHERE c.oid = v.relation)
                      AND NOT (SELECT c.relrowsecurity FROM pg_class c WHERE c.oid = v.vector_relation);
+    readers text := (
+        SELECT string_agg(CASE WHEN e.grantee = 0 THEN 'PUBLIC' ELSE e.grantee::regrole::text END, ', ' ORDER BY e.grantee)
+        FROM (SELECT a.grantee FROM pg_class c, aclexplode(c.relacl) AS a
+              WHERE c.oid = v.vector_relation AND a.privilege_type = 'SELECT' AND a.grantee <> c.relowner
+              EXCEPT
+              SELECT a.grantee FROM pg_class c, aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) AS a
+              WHERE c.oid = v.relation AND a.privilege_type = 'SELECT') AS e
+        WHERE v.layout = 'table');
 BEGIN
-    RETURN ('privacy', NOT leaks,
-            CASE WHEN leaks THEN format('row-level security hides rows of %s, and not their vectors in %s', v.relation, v.vector_relation)
+    RETURN ('privacy', NOT leaks AND readers IS NULL,
+            CASE WHEN readers IS NOT NULL THEN format('%s may read %s, and not %s', readers, v.vector_relation, v.relation)
+                 WHEN leaks THEN format('row-level security hides rows of %s, and not their vectors in %s', v.relation, v.vector_relation)
                  ELSE 'who may not see a row may not see its vector' END,
             format('SELECT pgvmig.refresh_views(%L%s)', v.relation::text,
                    CASE WHEN v.slot <> 'embedding' THEN format(', slot => %L', v.slot) END),

@@ -192,6 +192,23 @@ class TestPrivacy:
         site.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(hidden)).as_string())
         assert site.value(LEFT) == 200
 
+    def test_a_right_that_was_revoked_later_is_a_gate(self, site, role):
+        site.documents(5)
+        site.execute(f"GRANT SELECT ON documents TO {role}")
+        embed(site.connection, site.version())
+        run = ConnectionRunner(site.connection, "cli")
+        indexing.build(run, V2)
+        site.execute(f"REVOKE SELECT ON documents FROM {role}")
+        with pytest.raises(GateError) as error:
+            switch.cut_over(run, V2)
+        assert str(error.value) == (
+            f"documents v2 is not ready: {role} may read public.documents_v2_vectors, and not public.documents. "
+            "Next: SELECT pgvmig.refresh_views('public.documents')"
+        )
+        site.execute("SELECT pgvmig.refresh_views('public.documents')")
+        assert switch.cut_over(run, V2)["changed"]
+        assert not site.value(f"SELECT has_table_privilege('{role}', 'documents_v2_vectors', 'SELECT')")
+
 
 class TestRaces:
     @pytest.fixture
