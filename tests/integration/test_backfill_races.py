@@ -45,7 +45,8 @@ def test_text_changed_twice_and_back(site, v2):
         "UPDATE documents SET body = 'passage 3' || repeat(' and so on', 20) WHERE id = 3",
     )
     assert site.run().why == "done"
-    assert len(site.texts()) == 5
+    # the log's entry may be claimed, and its text read, while the walk's request is on its way
+    assert len(site.texts()) in {5, 6}
     assert site.problems(v2) == []
 
 
