@@ -129,7 +129,7 @@ LITERAL = [
     'ALTER TABLE "documents"\n    ADD COLUMN "embedding_v2_embedded_at" timestamptz',
     'ADD COLUMN "embedding_v2" "vector"(384)',
     'CREATE VIEW "documents_v2" WITH (security_invoker = true) AS\nSELECT d."id",\n    d."title",',
-    'd."embedding_v2"::"vector" AS "embedding",\n    \'v2\'::text AS "embedding_space",\n    \'all-Mini',
+    '"d"."embedding_v2"::"vector" AS "embedding",\n    \'v2\'::text AS "embedding_space",\n    \'all-Mini',
     'CREATE INDEX CONCURRENTLY IF NOT EXISTS "documents_embedding_v2_hnsw" ON "documents"\n    USING hnsw (',
     'USING hnsw ("embedding_v2" "vector_cosine_ops");',
     'ALTER TABLE "documents" VALIDATE CONSTRAINT "documents_embedding_v2_whole";',
