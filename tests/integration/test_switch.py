@@ -123,7 +123,7 @@ def test_a_retired_version_can_be_added_and_retired_again(connection, run):
         switch.retire(run, V2)
         again = add_version(connection, "documents", "v2", {"dimensions": 3})
         assert (again.version_id, again.state, again.object_name) == (before.version_id, "added", before.object_name)
-        assert connection.execute("SELECT count(embedding_v2) FROM documents").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM documents_v2").fetchone() == (0,)
         embed(connection, again)
         indexing.build(run, V2)
         switch.cut_over(run, V2)
