@@ -20,7 +20,9 @@ from bench.tables import Documents
 # second process is refused; of 50 to 2,048 rows by one to eight tasks for pgai.
 _FASTER_VECSHIFT = 1_024
 _FASTER_PGAI = pgai.Settings(batch=1_000, tasks=2, model=pgai.UNKNOWN_MODEL)
-_OURS = {"batch_size": 256, "concurrency": 4}
+_OURS = {"batch_size": 500, "concurrency": 2}
+_OUR_OPTIONS = ("--max-batch-size", "1000", "--target-time", "300ms")
+_TWO = "2 processes"
 
 
 class Contender(NamedTuple):
@@ -59,13 +61,13 @@ def _contenders(stage: Stage) -> list[Contender]:
         ),
         Contender(ai, "as it comes, 50 rows, 1 task", partial(pgai.rate, other, settings=pgai.Settings())),
         Contender(ai, "1,000 rows, 2 tasks, no tokenizer", partial(pgai.rate, other, settings=_FASTER_PGAI)),
-        Contender(ai, "the same, 2 processes", partial(pgai.rate, other, settings=two)),
+        Contender(ai, f"the same, {_TWO}", partial(pgai.rate, other, settings=two)),
         *(
             Contender(
-                f"pgvmig, {layout} layout", f"256 texts, 4 in flight, {text}", partial(_pgvmig, layout, processes)
+                f"pgvmig, {layout} layout", f"500 texts, 2 in flight, {text}", partial(_pgvmig, layout, processes)
             )
             for layout in ("column", "table")
-            for processes, text in ((1, "1 process"), (2, "2 processes"))
+            for processes, text in ((1, "1 process"), (2, _TWO))
         ),
     ]
 
@@ -74,23 +76,28 @@ def _pgvmig(layout: str, processes: int, dsn: str, served: Provider) -> float:
     worker.prepare(dsn, layout=layout)
     served.counts(reset=True)
     with ExitStack() as stack:
-        started = [stack.enter_context(worker.started(dsn, served, settings=_OURS)) for _ in range(processes)]
+        started = [
+            stack.enter_context(worker.started(dsn, served, *_OUR_OPTIONS, settings=_OURS)) for _ in range(processes)
+        ]
         for process in started:
             process.wait()
     return worker.rate(dsn, served)
 
 
 def _ratios(samples: Mapping[Contender, Sequence[float]]) -> list[Figure]:
-    """Return each one's fastest settings over another's fastest."""
+    """Return each one's fastest settings over another's fastest, and the same of one process each."""
 
-    def fastest(who: str) -> Sequence[float]:
-        return max((rates for one, rates in samples.items() if one.who.startswith(who)), key=statistics.median)
+    def fastest(who: str, *, alone: bool) -> Sequence[float]:
+        his = {one: rates for one, rates in samples.items() if one.who.startswith(who)}
+        return max((rates for one, rates in his.items() if not (alone and _TWO in one.settings)), key=statistics.median)
 
-    def over(ours: str, other: str, least: float) -> Figure:
-        what = f"{ours} layout over {other}, each at its fastest"
-        return Figure(what, TIMES, ratios(fastest(f"pgvmig, {ours}"), fastest(other)), Target(at_least=least))
+    def over(ours: str, other: str, least: float, *, alone: bool) -> Figure:
+        how = "one process each" if alone else "each at its fastest"
+        both = ratios(fastest(f"pgvmig, {ours}", alone=alone), fastest(other, alone=alone))
+        return Figure(f"{ours} layout over {other}, {how}", TIMES, both, Target(at_least=least))
 
-    return [over("column", "vecshift", 5), over("table", "vecshift", 8), over("table", "pgai", 3)]
+    wanted = (("column", "vecshift", 5), ("table", "vecshift", 8), ("table", "pgai", 3))
+    return [over(*one, alone=alone) for alone in (False, True) for one in wanted]
 
 
 MEASUREMENT = Measurement("peers", "pgvmig, vecshift and pgai on the same table", run)
