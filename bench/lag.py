@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 import psycopg
@@ -86,9 +86,7 @@ def _peak(  # noqa: PLR0917
 @contextmanager
 def _slowed(standby: Server, speed: float) -> Iterator[None]:
     """Let the standby replay so many bytes a second: its startup process is stopped, by its id, while it is ahead."""
-    (startup,) = (
-        child.pid for child in psutil.Process(standby.pid).children() if "startup" in " ".join(child.cmdline())
-    )
+    startup = _startup(standby)
 
     def replay(over: threading.Event) -> None:
         with psycopg.connect(standby.dsn(), autocommit=True) as conn:
@@ -106,6 +104,15 @@ def _slowed(standby: Server, speed: float) -> Iterator[None]:
             yield
     finally:
         os.kill(startup, signal.SIGCONT)
+
+
+def _startup(standby: Server) -> int:
+    for child in psutil.Process(standby.pid).children():
+        # a backend that has just ended has no command line any more
+        with suppress(psutil.NoSuchProcess):
+            if "startup" in " ".join(child.cmdline()):
+                return child.pid
+    raise RuntimeError(f"the standby of process {standby.pid} has no startup process")
 
 
 @contextmanager

@@ -38,12 +38,13 @@ class Keys:
 
     columns: Sequence[str]
     types: Sequence[str]
+    operators: Sequence[str]
     queue_columns: Sequence[str]
 
     @classmethod
     def of(cls, version: Version) -> Keys:
         """Return the keys of a version's table."""
-        return cls(version.key_columns, version.key_types, version.queue_columns)
+        return cls(version.key_columns, version.key_types, version.key_operators, version.queue_columns)
 
     def parts(self) -> dict[str, sql.Composable]:
         """Return what the queries of rows fill in: d is the row, u given, q stale, o outcome, e a table of vectors.
@@ -61,19 +62,19 @@ class Keys:
             "given": _listed(sql.SQL("{}::text[]").format(sql.Placeholder(name)) for name in self._names()),
             "given_columns": _listed(map(sql.Identifier, self._names())),
             "given_key": _listed(self._cast(given)),
-            "row_is_given": _equal(self._of("d"), self._cast(given)),
-            "queue_is_given": _equal(self._of("q"), self._cast(given)),
-            "outcome_is_given": _equal(self._of("o"), self._cast(given)),
-            "queued": _equal(self._of("q"), self._of("d")),
-            "recorded": _equal(self._of("o"), self._of("d")),
-            "vector_is_row": _equal(self._of("e"), self._of("d")),
+            "row_is_given": self._equal(self._of("d"), self._cast(given)),
+            "queue_is_given": self._equal(self._of("q"), self._cast(given)),
+            "outcome_is_given": self._equal(self._of("o"), self._cast(given)),
+            "queued": self._equal(self._of("q"), self._of("d")),
+            "recorded": self._equal(self._of("o"), self._of("d")),
+            "vector_is_row": self._equal(self._of("e"), self._of("d")),
             "row_columns": self._as_queue(self._of("d")),
             "given_as_queue": self._as_queue(self._cast(given)),
         }
 
     def same(self, left: str, right: str) -> sql.Composable:
         """Return the condition that two aliases, both with the queue's column names, are of one key."""
-        return _equal(self._of(left, self.queue_columns), self._of(right, self.queue_columns))
+        return self._equal(self._of(left, self.queue_columns), self._of(right, self.queue_columns))
 
     def columns_of(self, alias: str) -> sql.Composable:
         """Return the queue's key columns of an alias."""
@@ -104,6 +105,12 @@ class Keys:
         types = [files.escaped(sql.SQL(kind)) for kind in self.types]
         return [sql.SQL("{}::{}").format(column, kind) for column, kind in zip(given, types, strict=True)]
 
+    def _equal(self, left: Sequence[sql.Composable], right: Sequence[sql.Composable]) -> sql.Composed:
+        # named with their schemas, see pgvmig.equality(): a bare = would be looked for on our search_path
+        operators = [files.escaped(sql.SQL(operator)) for operator in self.operators]
+        compared = zip(left, operators, right, strict=True)
+        return sql.SQL(" AND ").join(sql.SQL("{} {} {}").format(*parts) for parts in compared)
+
 
 def text_array(texts: Sequence[str]) -> str:
     """Return texts as PostgreSQL writes an array of them; for thousands many times faster than psycopg's own way."""
@@ -115,8 +122,3 @@ def text_array(texts: Sequence[str]) -> str:
 
 def _listed(parts: Iterable[sql.Composable]) -> sql.Composed:
     return sql.SQL(", ").join(parts)
-
-
-def _equal(left: Sequence[sql.Composable], right: Sequence[sql.Composable]) -> sql.Composed:
-    pairs = zip(left, right, strict=True)
-    return sql.SQL(" AND ").join(sql.SQL("{} = {}").format(one, other) for one, other in pairs)

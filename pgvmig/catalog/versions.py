@@ -47,6 +47,7 @@ class Version:
     view_name: str | None
     key_columns: list[str]
     key_types: list[str]
+    key_operators: list[str]
     queue_columns: list[str]
     activated_from: int | None
     created_at: datetime

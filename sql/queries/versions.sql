@@ -1,5 +1,5 @@
 -- name: all_versions
--- Every version with its contract, its key columns under their present names, and their types.
+-- Every version with its contract, its key columns under their present names, their types, and what compares them.
 SELECT v.version_id, v.relation::oid::bigint AS relation, n.nspname AS table_schema, c.relname AS table_name, v.slot,
        v.version, v.state, v.writer, v.adopted, v.layout, k.definition,
        pgvmig.vector_schema() AS vector_schema,
@@ -10,6 +10,9 @@ SELECT v.version_id, v.relation::oid::bigint AS relation, n.nspname AS table_sch
        ARRAY(SELECT format_type(a.atttypid, a.atttypmod)
              FROM unnest(pgvmig.present_names(s.relation, s.key_columns, s.key_numbers)) WITH ORDINALITY AS u (name, i)
              JOIN pg_attribute a ON a.attrelid = s.relation AND a.attname = u.name ORDER BY i) AS key_types,
+       ARRAY(SELECT pgvmig.equality(s.relation, u.name)
+             FROM unnest(pgvmig.present_names(s.relation, s.key_columns, s.key_numbers)) WITH ORDINALITY AS u (name, i)
+             ORDER BY i) AS key_operators,
        s.queue_columns, v.activated_from, v.created_at, v.state_changed_at
 FROM pgvmig.version v
 JOIN pgvmig.slot s ON s.relation = v.relation AND s.slot = v.slot
