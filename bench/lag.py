@@ -111,7 +111,7 @@ def _startup(standby: Server) -> int:
         # a backend that has just ended has no command line any more
         with suppress(psutil.NoSuchProcess):
             if "startup" in " ".join(child.cmdline()):
-                return child.pid
+                return int(child.pid)
     raise RuntimeError(f"the standby of process {standby.pid} has no startup process")
 
 

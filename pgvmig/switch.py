@@ -5,8 +5,6 @@ Must not know about Alembic or the command line: both call it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
 from psycopg import sql
@@ -14,45 +12,8 @@ from psycopg import sql
 from pgvmig import indexing
 from pgvmig import sql as files
 from pgvmig.address import Address
-from pgvmig.errors import UsageError
 from pgvmig.runner import Runner, decoded, one
-
-# A live table always has rows whose new text is not embedded yet; younger ones than this do not hold up a switch.
-MAX_STALE_AGE = timedelta(seconds=60)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """How strict a switch is: the age from which stale rows count, the gates to skip and why."""
-
-    max_stale_age: timedelta = MAX_STALE_AGE
-    skip: list[str] = field(default_factory=list)
-    reason: str | None = None
-
-    @classmethod
-    def forced(cls, force: str | None) -> Terms:
-        """Read an operation's `force="coverage: why"`; several gates as `coverage,index: why`.
-
-        Raises UsageError without a reason.
-        """
-        if force is None:
-            return cls()
-        names, _, reason = force.partition(":")
-        if not reason.strip():
-            raise UsageError(
-                f"force is {force!r}",
-                hazard="A skipped gate is kept with its reason, for whoever looks into it later",
-                next_step="write force='gate: why', such as force='coverage: 12 rows of a closed tenant'",
-            )
-        return cls(skip=[name.strip() for name in names.split(",")], reason=reason.strip())
-
-    def literals(self) -> dict[str, sql.Literal]:
-        """Return the terms as SQL literals."""
-        return {
-            "max_stale_age": sql.Literal(self.max_stale_age),
-            "skip": sql.Literal(self.skip),
-            "reason": sql.Literal(self.reason),
-        }
+from pgvmig.terms import Terms
 
 
 def cut_over(run: Runner, where: Address, terms: Terms | None = None) -> dict[str, Any]:

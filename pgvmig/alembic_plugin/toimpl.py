@@ -16,6 +16,7 @@ from pgvmig.alembic_plugin.calm import before_build
 from pgvmig.alembic_plugin.migration_runner import MigrationRunner, as_command_error, begin, require_own_transaction
 from pgvmig.catalog import schema
 from pgvmig.errors import PgvmigError
+from pgvmig.terms import Terms
 
 log = logging.getLogger("pgvmig")
 
@@ -126,14 +127,14 @@ def drop_index(operations: Operations, operation: ops.DropEmbeddingIndexOp) -> N
 def cut_over(operations: Operations, operation: ops.CutOverEmbeddingOp) -> None:
     """Cut over."""
     where = _address(operation)
-    _say(where, "cut over", switch.cut_over(begin(operations), where, switch.Terms.forced(operation.force)))
+    _say(where, "cut over", switch.cut_over(begin(operations), where, Terms.forced(operation.force)))
 
 
 @implementation_for(ops.RollBackEmbeddingOp)
 def roll_back(operations: Operations, operation: ops.RollBackEmbeddingOp) -> None:
     """Roll back."""
     where = _address(operation)
-    _say(where, "rolled back", switch.roll_back(begin(operations), where, switch.Terms.forced(operation.force)))
+    _say(where, "rolled back", switch.roll_back(begin(operations), where, Terms.forced(operation.force)))
 
 
 @implementation_for(ops.RetireEmbeddingOp)

@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import click
 
-from pgvmig import checks, switch
+from pgvmig import switch
 from pgvmig.catalog import versions
+from pgvmig.checks import gates
 from pgvmig.cli import output, switching
 from pgvmig.errors import GateError
 from pgvmig.runner import ConnectionRunner
@@ -24,6 +25,7 @@ def command(
     version: str,
     check: bool,
     max_stale_age: timedelta,
+    max_evidence_age: timedelta,
     skip: tuple[str, ...],
     reason: str | None,
     dsn: str | None,
@@ -40,11 +42,11 @@ def command(
            "gates": {"coverage": {...}, "failed": {...}, "index": {...}}}
     With --check: {"passed": false, "gates": [{"gate", "passed", "found", "next", "measured"}]}
     """
-    terms = switching.terms(max_stale_age, skip, reason)
+    terms = switching.terms(max_stale_age, max_evidence_age, skip, reason)
     with output.connect(dsn) as conn:
         found = versions.find(conn, target, version)
         if check:
-            _check(checks.check(ConnectionRunner(conn), found.version_id, max_stale_age), found.name, as_json=as_json)
+            _check(gates.check(ConnectionRunner(conn), found.version_id, terms), found.name, as_json=as_json)
             return
         outcome = switch.cut_over(ConnectionRunner(conn, "cli"), switching.address(found), terms)
     if as_json:
@@ -58,7 +60,7 @@ def command(
             output.say(f"The way back: pgvmig rollback {found.label}")
 
 
-def _check(results: list[checks.GateResult], name: str, *, as_json: bool) -> None:
+def _check(results: list[gates.GateResult], name: str, *, as_json: bool) -> None:
     failures = [result for result in results if not result.passed]
     if as_json:
         output.print_json({"passed": not failures, "gates": results})

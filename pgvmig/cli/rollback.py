@@ -21,6 +21,7 @@ from pgvmig.runner import ConnectionRunner
 def command(
     target: str,
     max_stale_age: timedelta,
+    max_evidence_age: timedelta,
     skip: tuple[str, ...],
     reason: str | None,
     dsn: str | None,
@@ -34,7 +35,7 @@ def command(
     \b
     JSON: {"changed": true, "version": "v1", "previous": "v2", "skipped": [], "gates": {...}}
     """
-    terms = switching.terms(max_stale_age, skip, reason)
+    terms = switching.terms(max_stale_age, max_evidence_age, skip, reason)
     with output.connect(dsn) as conn:
         active = [v for v in versions.select(conn, target) if v.state == State.ACTIVE]
         if not active:

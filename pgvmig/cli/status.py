@@ -16,7 +16,7 @@ from pgvmig.pacing import calm
 from pgvmig.pacing.configured import configured
 from pgvmig.pacing.signals import PAUSE
 from pgvmig.pacing.watch import horizon
-from pgvmig.switch import MAX_STALE_AGE
+from pgvmig.terms import MAX_STALE_AGE
 
 
 @click.command("status")

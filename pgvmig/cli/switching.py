@@ -12,7 +12,7 @@ from pgvmig.address import Address, Table
 from pgvmig.catalog.versions import Version
 from pgvmig.cli import output
 from pgvmig.errors import UsageError
-from pgvmig.switch import MAX_STALE_AGE, Terms
+from pgvmig.terms import MAX_EVIDENCE_AGE, MAX_STALE_AGE, Terms
 
 
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -20,6 +20,13 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--reason", help="Why; kept with the event. Needed with --skip."),
         click.option("--skip", metavar="GATE", multiple=True, help="Switch though this gate fails. May be repeated."),
+        click.option(
+            "--max-evidence-age",
+            type=output.DURATION,
+            default=f"{MAX_EVIDENCE_AGE.total_seconds() / 3600:g}h",
+            show_default=True,
+            help="How old what `pgvmig verify` found may be.",
+        ),
         click.option(
             "--max-stale-age",
             type=output.DURATION,
@@ -32,7 +39,7 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def terms(max_stale_age: timedelta, skip: tuple[str, ...], reason: str | None) -> Terms:
+def terms(max_stale_age: timedelta, max_evidence_age: timedelta, skip: tuple[str, ...], reason: str | None) -> Terms:
     """Return the switch's terms. Raises UsageError for a skipped gate without a reason."""
     if skip and not reason:
         raise UsageError(
@@ -40,7 +47,7 @@ def terms(max_stale_age: timedelta, skip: tuple[str, ...], reason: str | None) -
             hazard="Whoever looks into the wrong answers later must find out why",
             next_step="add --reason '...'",
         )
-    return Terms(max_stale_age=max_stale_age, skip=list(skip), reason=reason)
+    return Terms(max_stale_age=max_stale_age, max_evidence_age=max_evidence_age, skip=list(skip), reason=reason)
 
 
 def address(version: Version) -> Address:

@@ -1,9 +1,9 @@
--- Gates: what must hold before a verb runs. Each is a function gate_<name>(version, max_stale_age) that returns one
--- gate_result and changes nothing; check_gates lists them. To add one: write it, add its line there.
+-- Gates: what must hold before a verb runs. Each is a function gate_<name>(version, terms) that returns one gate_result
+-- and changes nothing; check_gates (56_check_gates.sql) lists them. To add one: write it, add its line there.
 
 -- Coverage: every row has a vector of its present text, or a recorded reason why not. Rows that changed a moment ago do
 -- not count, unless they are most of the table: after a bulk load a switch would hide it.
-CREATE OR REPLACE FUNCTION pgvmig.gate_coverage(v pgvmig.version, max_stale_age interval) RETURNS pgvmig.gate_result
+CREATE OR REPLACE FUNCTION pgvmig.gate_coverage(v pgvmig.version, terms pgvmig.gate_terms) RETURNS pgvmig.gate_result
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -14,7 +14,7 @@ DECLARE
     older bigint;
     found text;
 BEGIN
-    SELECT * INTO c FROM pgvmig.coverage(v.version_id, max_stale_age);
+    SELECT * INTO c FROM pgvmig.coverage(v.version_id, terms.max_stale_age);
     most_changed := c.missing_recent + c.outdated_recent > c.total / 2.0;
     lacking := c.missing + CASE WHEN most_changed THEN c.missing_recent ELSE 0 END;
     older := c.outdated + CASE WHEN most_changed THEN c.outdated_recent ELSE 0 END;
@@ -26,7 +26,9 @@ BEGIN
     RETURN ('coverage', found = '',
             coalesce(nullif(found, ''), format('%s rows, %s of them to be embedded still, none for longer than %s s',
                 pgvmig.figure(c.total), pgvmig.figure(c.missing_recent + c.outdated_recent),
-                extract(epoch FROM max_stale_age)::integer)),
+                extract(epoch FROM terms.max_stale_age)::integer)),
+            format('every row that did not change in the last %s s has a vector of its text, or a recorded reason why not',
+                   extract(epoch FROM terms.max_stale_age)::integer),
             format('pgvmig backfill %s %s', pgvmig.label(v.relation, v.slot), v.version),
             to_jsonb(c))::pgvmig.gate_result;
 END
@@ -34,7 +36,7 @@ $$;
 
 -- Capture: the triggers that follow the table are all there and fire always. ALTER TABLE … ENABLE TRIGGER USER, which
 -- ends many a bulk load, leaves them enabled, but not for replication roles any more, and says that they were off.
-CREATE OR REPLACE FUNCTION pgvmig.gate_capture(v pgvmig.version, max_stale_age interval) RETURNS pgvmig.gate_result
+CREATE OR REPLACE FUNCTION pgvmig.gate_capture(v pgvmig.version, terms pgvmig.gate_terms) RETURNS pgvmig.gate_result
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -47,6 +49,7 @@ BEGIN
     RETURN ('capture', cardinality(lacking) = 0,
             CASE WHEN cardinality(lacking) = 0 THEN 'the triggers that follow the table fire always'
                  ELSE 'rows may have changed unseen: not enabled always is ' || array_to_string(lacking, ', ') END,
+            'every trigger is enabled always',
             format('ALTER TABLE %s %s; then see which rows were written meanwhile', v.relation,
                    (SELECT string_agg(format('ENABLE ALWAYS TRIGGER %I', t), ', ') FROM unnest(lacking) AS t)),
             jsonb_build_object('lacking', lacking))::pgvmig.gate_result;
@@ -55,7 +58,7 @@ $$;
 
 -- Privacy: where readers do not see every row, a table of vectors hides the same ones, and whoever sees none sees no vector.
 -- Since the version was added row-level security may have been enabled, or the right to read the rows revoked.
-CREATE OR REPLACE FUNCTION pgvmig.gate_privacy(v pgvmig.version, max_stale_age interval) RETURNS pgvmig.gate_result
+CREATE OR REPLACE FUNCTION pgvmig.gate_privacy(v pgvmig.version, terms pgvmig.gate_terms) RETURNS pgvmig.gate_result
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -75,6 +78,7 @@ BEGIN
             CASE WHEN readers IS NOT NULL THEN format('%s may read %s, and not %s', readers, v.vector_relation, v.relation)
                  WHEN leaks THEN format('row-level security hides rows of %s, and not their vectors in %s', v.relation, v.vector_relation)
                  ELSE 'who may not see a row may not see its vector' END,
+            'vectors are shown to nobody who may not read their rows',
             format('SELECT pgvmig.refresh_views(%L%s)', v.relation::text,
                    CASE WHEN v.slot <> 'embedding' THEN format(', slot => %L', v.slot) END),
             '{}'::jsonb)::pgvmig.gate_result;
@@ -82,7 +86,7 @@ END
 $$;
 
 -- Failed rows: each was looked at and accepted, or there are none.
-CREATE OR REPLACE FUNCTION pgvmig.gate_failed(v pgvmig.version, max_stale_age interval) RETURNS pgvmig.gate_result
+CREATE OR REPLACE FUNCTION pgvmig.gate_failed(v pgvmig.version, terms pgvmig.gate_terms) RETURNS pgvmig.gate_result
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -103,6 +107,7 @@ BEGIN
             CASE WHEN failed = 0 THEN 'no row failed without having been accepted'
                  WHEN failed = 1 THEN '1 row failed and was not accepted'
                  ELSE format('%s rows failed and were not accepted', pgvmig.figure(failed)) END,
+            'every failed row is accepted, with a reason',
             format('pgvmig failed list %s %s', pgvmig.label(v.relation, v.slot), v.version),
             jsonb_build_object('failed', failed))::pgvmig.gate_result;
 END
@@ -136,7 +141,7 @@ $$;
 
 -- Index: one is there, valid, and the planner can use it through the version's view. On a small table a sequential
 -- scan is cheaper, so the question is put with the alternatives switched off: can it, not does it.
-CREATE OR REPLACE FUNCTION pgvmig.gate_index(v pgvmig.version, max_stale_age interval) RETURNS pgvmig.gate_result
+CREATE OR REPLACE FUNCTION pgvmig.gate_index(v pgvmig.version, terms pgvmig.gate_terms) RETURNS pgvmig.gate_result
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -154,7 +159,8 @@ BEGIN
     SELECT string_agg(format('%s (%s%s)', i.index, i.opclass, CASE WHEN i.valid THEN '' ELSE ', invalid' END), ', ')
     INTO others FROM pgvmig.vector_indexes(v) i;
     IF others IS NULL AND v.adopted THEN
-        RETURN ('index', true, 'the application searched its vectors without an index', next, '{}'::jsonb)::pgvmig.gate_result;
+        RETURN ('index', true, 'the application searched its vectors without an index',
+                'an index as good as before', next, '{}'::jsonb)::pgvmig.gate_result;
     ELSIF others IS NULL THEN
         found := 'there is no vector index on ' || quote_ident(v.vector_column);
     ELSIF NOT EXISTS (SELECT FROM pgvmig.vector_indexes(v) i WHERE i.valid AND i.opclass = wanted) THEN
@@ -166,7 +172,7 @@ BEGIN
         END IF;
     END IF;
     RETURN ('index', found IS NULL, coalesce(found, format('%s serves %s', serving, v.view)),
-            next, jsonb_build_object('index', serving::text))::pgvmig.gate_result;
+            format('a valid index with %s that can serve a search through the view', wanted), next, jsonb_build_object('index', serving::text))::pgvmig.gate_result;
 END
 $$;
 
@@ -192,68 +198,5 @@ BEGIN
             WHERE i.valid
               AND jsonb_path_exists(plan, '$.**."Index Name" ? (@ == $name)', jsonb_build_object('name', k.relname))
             LIMIT 1);
-END
-$$;
-
--- All gates of a switch to this version, in the order in which they are cheapest to mend. On an empty table there is
--- nothing to guard, and a project's CI upgrades from nothing.
-CREATE OR REPLACE FUNCTION pgvmig.check_gates(version_id integer, max_stale_age interval DEFAULT '60 s')
-RETURNS SETOF pgvmig.gate_result
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-SET row_security = off
-AS $$
-DECLARE
-    v pgvmig.version;
-    has_rows boolean;
-BEGIN
-    SELECT x.* INTO STRICT v FROM pgvmig.version x WHERE x.version_id = $1;
-    EXECUTE format('SELECT EXISTS (SELECT FROM %s)', v.relation) INTO has_rows;
-    IF NOT has_rows THEN
-        RETURN;
-    END IF;
-    RETURN NEXT pgvmig.gate_coverage(v, max_stale_age);
-    RETURN NEXT pgvmig.gate_capture(v, max_stale_age);
-    RETURN NEXT pgvmig.gate_privacy(v, max_stale_age);
-    RETURN NEXT pgvmig.gate_failed(v, max_stale_age);
-    RETURN NEXT pgvmig.gate_index(v, max_stale_age);
-END
-$$;
-
--- Raises PV002 with the first gate that fails, all of them in its DETAIL; returns what was measured.
-CREATE OR REPLACE FUNCTION pgvmig.require_gates(v pgvmig.version, max_stale_age interval, skip text[], reason text)
-RETURNS jsonb
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    results pgvmig.gate_result[];
-    failures pgvmig.gate_result[];
-    unknown text;
-BEGIN
-    results := ARRAY(SELECT g FROM pgvmig.check_gates(v.version_id, max_stale_age) AS g);
-    SELECT string_agg(s, ', ') INTO unknown FROM unnest(skip) AS s
-    WHERE NOT EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-                      WHERE n.nspname = 'pgvmig' AND p.proname = 'gate_' || s);
-    IF unknown IS NOT NULL THEN
-        RAISE EXCEPTION 'there is no gate named %', unknown
-            USING ERRCODE = 'PV004',
-                  HINT = (SELECT 'use one of ' || string_agg(substr(p.proname, 6), ', ' ORDER BY p.proname)
-                          FROM pg_proc p WHERE p.pronamespace = 'pgvmig'::regnamespace AND p.proname LIKE 'gate\_%');
-    END IF;
-    IF cardinality(skip) > 0 AND coalesce(trim(reason), '') = '' THEN
-        RAISE EXCEPTION 'gate % is to be skipped and no reason is given', array_to_string(skip, ', ')
-            USING ERRCODE = 'PV004', HINT = 'say why: it is kept with the event';
-    END IF;
-    failures := ARRAY(SELECT g FROM unnest(results) AS g WHERE NOT g.passed AND g.gate <> ALL (skip));
-    IF cardinality(failures) > 0 THEN
-        RAISE EXCEPTION '% % is not ready: %', pgvmig.label(v.relation, v.slot), v.version,
-            failures[1].found
-            USING ERRCODE = 'PV002',
-                  HINT = failures[1].next,
-                  DETAIL = (SELECT jsonb_object_agg(f.gate, to_jsonb(f))::text FROM unnest(failures) AS f);
-    END IF;
-    RETURN (SELECT coalesce(jsonb_object_agg(g.gate, g.measured || jsonb_build_object('passed', g.passed)), '{}')
-            FROM unnest(results) AS g);
 END
 $$;

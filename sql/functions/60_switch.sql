@@ -190,7 +190,7 @@ $$;
 -- active already. Returns {changed, version, previous, missing, gates}.
 CREATE OR REPLACE FUNCTION pgvmig.cut_over(
     relation regclass, version text, slot text DEFAULT 'embedding', max_stale_age interval DEFAULT '60 s',
-    skip text[] DEFAULT '{}', reason text DEFAULT NULL
+    skip text[] DEFAULT '{}', reason text DEFAULT NULL, max_evidence_age interval DEFAULT '24 h'
 ) RETURNS jsonb
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -211,7 +211,7 @@ BEGIN
         RAISE EXCEPTION '% % is retired', pgvmig.label($1, $3), $2
             USING ERRCODE = 'PV004', HINT = 'op.add_embedding() adds it again, empty';
     END IF;
-    gates := pgvmig.require_gates(v, max_stale_age, skip, reason);
+    gates := pgvmig.require_gates(v, ROW(max_stale_age, max_evidence_age, false), skip, reason);
     SELECT x.version_id INTO previous FROM pgvmig.version x
     WHERE x.relation = v.relation AND x.slot = v.slot AND x.state = 'active';
     outcome := jsonb_build_object(
@@ -234,7 +234,7 @@ $$;
 -- means the active one; naming one that is not active does nothing, because then it has been left already.
 CREATE OR REPLACE FUNCTION pgvmig.roll_back(
     relation regclass, version text DEFAULT NULL, slot text DEFAULT 'embedding', max_stale_age interval DEFAULT '60 s',
-    skip text[] DEFAULT '{}', reason text DEFAULT NULL
+    skip text[] DEFAULT '{}', reason text DEFAULT NULL, max_evidence_age interval DEFAULT '24 h'
 ) RETURNS jsonb
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -259,7 +259,7 @@ BEGIN
         RAISE EXCEPTION '% % was adopted as it was: there is no version before it', pgvmig.label($1, $3), leaving.version
             USING ERRCODE = 'PV004', HINT = 'op.release_embedding takes pgvmig off the table again';
     ELSIF target.version_id IS NOT NULL THEN
-        gates := pgvmig.require_gates(target, max_stale_age, skip, reason);
+        gates := pgvmig.require_gates(target, ROW(max_stale_age, max_evidence_age, true), skip, reason);
     ELSIF leaving.activated_from IS NOT NULL THEN
         RAISE EXCEPTION '% % cannot be rolled back: the version before it is retired', pgvmig.label($1, $3), leaving.version
             USING ERRCODE = 'PV004', HINT = 'add it again as a new version, backfill it and cut over to it';

@@ -71,6 +71,7 @@ CREATE TABLE pgvmig.version (
     view               regclass,
     object_name        text NOT NULL UNIQUE,
     search             jsonb NOT NULL DEFAULT '{}',
+    thresholds         jsonb CHECK (jsonb_typeof(thresholds) = 'object'),
     activated_from     integer REFERENCES pgvmig.version ON DELETE SET NULL,
     created_at         timestamptz NOT NULL DEFAULT now(),
     state_changed_at   timestamptz NOT NULL DEFAULT now(),
@@ -81,6 +82,11 @@ CREATE TABLE pgvmig.version (
 
 COMMENT ON COLUMN pgvmig.version.object_name IS
     'begins the names of the version''s own tables and functions in this schema: <object_name>_stale, _outcome, _input';
+
+COMMENT ON COLUMN pgvmig.version.search IS 'how it is searched: ef_search, probes, iterative_scan and what services add; switched with it';
+
+COMMENT ON COLUMN pgvmig.version.thresholds IS
+    'what an evaluation must show before a switch to it, as "pgvmig evaluate" takes them; NULL: none is required';
 
 COMMENT ON COLUMN pgvmig.version.activated_from IS 'the version that was active before this one: where a rollback goes';
 
@@ -112,6 +118,19 @@ CREATE TABLE pgvmig.route (
     changed_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (relation, slot, version_id),
     FOREIGN KEY (relation, slot) REFERENCES pgvmig.slot
+);
+
+COMMENT ON COLUMN pgvmig.route.percent IS
+    'of a version that is not active: the share of keys that it serves; the active one serves the others, and has 100 here';
+
+-- Keys that a version serves whatever its share is: internal users, testers.
+CREATE TABLE pgvmig.route_key (
+    relation   regclass NOT NULL,
+    slot       text NOT NULL,
+    key        text NOT NULL,
+    version_id integer NOT NULL REFERENCES pgvmig.version ON DELETE CASCADE,
+    PRIMARY KEY (relation, slot, key),
+    FOREIGN KEY (relation, slot) REFERENCES pgvmig.slot ON DELETE CASCADE
 );
 
 CREATE SEQUENCE pgvmig.stale_entry;
@@ -233,15 +252,18 @@ COMMENT ON COLUMN pgvmig.throttle.settings IS 'limits by name, as "pgvmig thrott
 CREATE TABLE pgvmig.pause (
     relation  regclass,
     slot      text,
+    version   text,
     paused_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     paused_by text NOT NULL DEFAULT session_user,
     reason    text,
-    UNIQUE NULLS NOT DISTINCT (relation, slot),
+    UNIQUE NULLS NOT DISTINCT (relation, slot, version),
     CHECK ((relation IS NULL) = (slot IS NULL)),
+    CHECK (version IS NULL OR slot IS NOT NULL),
     FOREIGN KEY (relation, slot) REFERENCES pgvmig.slot ON DELETE CASCADE
 );
 
-COMMENT ON TABLE pgvmig.pause IS 'relation NULL pauses everything in this database';
+COMMENT ON TABLE pgvmig.pause IS
+    'relation NULL pauses everything in this database, version NULL every version of the slot; a rollback pauses the version that it leaves';
 
 -- It has no primary key, and where FOR ALL TABLES publishes it nobody could delete a row.
 ALTER TABLE pgvmig.pause REPLICA IDENTITY FULL;
@@ -315,13 +337,165 @@ COMMENT ON COLUMN pgvmig.event.source IS 'alembic, cli, worker or sql';
 
 COMMENT ON COLUMN pgvmig.event.revision IS 'the Alembic revision that did it';
 
--- A gate's answer.
+-- A gate's answer: what it measured in words and figures, its limit in words, and what to do when it did not pass.
 CREATE TYPE pgvmig.gate_result AS (
     gate     text,
     passed   boolean,
     found    text,
+    wanted   text,
     next     text,
     measured jsonb
 );
 
-GRANT SELECT ON pgvmig.installation, pgvmig.contract, pgvmig.slot, pgvmig.version, pgvmig.route TO PUBLIC;
+-- How strict gates are. `max_stale_age`: rows that changed less than this ago do not count. `max_evidence_age`: how old
+-- what `pgvmig verify` found may be. `way_back`: the switch is a rollback.
+CREATE TYPE pgvmig.gate_terms AS (
+    max_stale_age    interval,
+    max_evidence_age interval,
+    way_back         boolean
+);
+
+-- What `pgvmig verify` found about a version by the gates that take minutes or a provider. Every run is kept; a switch
+-- asks for the newest of each gate.
+CREATE TABLE pgvmig.evidence (
+    evidence_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    version_id  integer NOT NULL REFERENCES pgvmig.version ON DELETE CASCADE,
+    gate        text NOT NULL,
+    passed      boolean NOT NULL,
+    found       text NOT NULL,
+    wanted      text NOT NULL,
+    next        text,
+    measured    jsonb NOT NULL DEFAULT '{}',
+    fingerprint text NOT NULL,
+    measured_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    measured_by text NOT NULL DEFAULT session_user
+);
+
+COMMENT ON COLUMN pgvmig.evidence.fingerprint IS 'of the contract whose vectors were looked at';
+
+CREATE INDEX evidence_newest ON pgvmig.evidence (version_id, gate, measured_at DESC);
+
+-- Queries with the rows that answer them, as somebody judged them. Frozen: another content is another hash.
+CREATE TABLE pgvmig.judged_set (
+    judged_set_id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    relation      regclass NOT NULL,
+    slot          text NOT NULL,
+    hash          text NOT NULL,
+    name          text NOT NULL,
+    owner         text NOT NULL DEFAULT session_user,
+    judged_on     date NOT NULL,
+    stored_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    queries       jsonb NOT NULL,
+    judgements    jsonb NOT NULL,
+    UNIQUE (relation, slot, hash),
+    FOREIGN KEY (relation, slot) REFERENCES pgvmig.slot ON DELETE CASCADE
+);
+
+COMMENT ON COLUMN pgvmig.judged_set.queries IS '[{"id", "text", "group", "sql"}]';
+
+COMMENT ON COLUMN pgvmig.judged_set.judgements IS '{query id: {row key: grade}}; empty when nobody judged';
+
+-- Two versions compared on the same queries. Every one is kept, so that quality can be plotted over migrations.
+CREATE TABLE pgvmig.evaluation (
+    evaluation_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    old_version_id integer REFERENCES pgvmig.version ON DELETE CASCADE,
+    new_version_id integer NOT NULL REFERENCES pgvmig.version ON DELETE CASCADE,
+    judged_set_id  integer NOT NULL REFERENCES pgvmig.judged_set ON DELETE CASCADE,
+    evaluated_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    evaluated_by   text NOT NULL DEFAULT session_user,
+    verdict        text CHECK (verdict IN ('GO', 'NO-GO', 'INCONCLUSIVE')),
+    reason         text NOT NULL,
+    pilot          boolean NOT NULL,
+    thresholds     jsonb NOT NULL,
+    figures        jsonb NOT NULL,
+    queries        jsonb NOT NULL
+);
+
+COMMENT ON COLUMN pgvmig.evaluation.verdict IS 'NULL: without judgements there is none';
+
+COMMENT ON COLUMN pgvmig.evaluation.pilot IS 'the backfill was not complete: only judged rows that had both vectors were compared';
+
+COMMENT ON COLUMN pgvmig.evaluation.queries IS 'each query''s figures and what both versions answered';
+
+CREATE INDEX evaluation_newest ON pgvmig.evaluation (new_version_id, evaluated_at DESC);
+
+-- Searches that must work whatever is active: run after a rollback, at 3 a.m.
+CREATE TABLE pgvmig.smoke_query (
+    relation   regclass NOT NULL,
+    slot       text NOT NULL,
+    text       text NOT NULL,
+    expect_key text,
+    added_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    added_by   text NOT NULL DEFAULT session_user,
+    PRIMARY KEY (relation, slot, text),
+    FOREIGN KEY (relation, slot) REFERENCES pgvmig.slot ON DELETE CASCADE
+);
+
+COMMENT ON COLUMN pgvmig.smoke_query.expect_key IS 'the key, as text, of a row that must be among the first ten; NULL: any answer will do';
+
+-- What services say of a version in production: clicks, errors, p95. Written by pgvmig.record_outcome() only.
+CREATE TABLE pgvmig.production_metric (
+    version_id integer NOT NULL REFERENCES pgvmig.version ON DELETE CASCADE,
+    metric     text NOT NULL,
+    at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    value      double precision NOT NULL
+);
+
+CREATE INDEX production_metric_newest ON pgvmig.production_metric (version_id, metric, at DESC);
+
+-- When to go back: declared beforehand, checked by `pgvmig watch`.
+CREATE TABLE pgvmig.rollback_trigger (
+    relation    regclass NOT NULL,
+    slot        text NOT NULL,
+    metric      text NOT NULL,
+    comparison  text NOT NULL CHECK (comparison IN ('above', 'below')),
+    bound       double precision NOT NULL,
+    relative    boolean NOT NULL DEFAULT false,
+    over        interval NOT NULL DEFAULT '5 min',
+    min_values  integer NOT NULL DEFAULT 1 CHECK (min_values > 0),
+    declared_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    declared_by text NOT NULL DEFAULT session_user,
+    PRIMARY KEY (relation, slot, metric, comparison),
+    FOREIGN KEY (relation, slot) REFERENCES pgvmig.slot ON DELETE CASCADE
+);
+
+COMMENT ON COLUMN pgvmig.rollback_trigger.relative IS
+    'the bound is a multiple of the mean that the version before had over as long a time before it was left';
+
+-- How often a version's indexes had been scanned, on the primary and on standbys. Two readings a soak time apart that
+-- differ by our own scans only are the proof that nobody reads it.
+CREATE TABLE pgvmig.index_reading (
+    reading_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    version_id  integer NOT NULL REFERENCES pgvmig.version ON DELETE CASCADE,
+    server      text NOT NULL,
+    read_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    scans       bigint NOT NULL,
+    own_scans   bigint NOT NULL,
+    counted_since timestamptz
+);
+
+COMMENT ON COLUMN pgvmig.index_reading.server IS 'primary, or the standby''s name';
+
+COMMENT ON COLUMN pgvmig.index_reading.counted_since IS 'when that server''s statistics began; they begin anew when it crashes';
+
+CREATE INDEX index_reading_newest ON pgvmig.index_reading (version_id, server, read_at DESC);
+
+-- Index scans that pgvmig itself made: verify, evaluate, smoke queries. Only appended to.
+CREATE TABLE pgvmig.own_index_scan (
+    version_id integer NOT NULL REFERENCES pgvmig.version ON DELETE CASCADE,
+    at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    scans      bigint NOT NULL
+);
+
+-- The right to read a version's view, taken away for a soak time; whoever misses it says so, and gets it back.
+CREATE TABLE pgvmig.revoked_view (
+    version_id integer PRIMARY KEY REFERENCES pgvmig.version ON DELETE CASCADE,
+    acl        text NOT NULL,
+    grants     text[] NOT NULL,
+    revoked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    revoked_by text NOT NULL DEFAULT session_user
+);
+
+COMMENT ON COLUMN pgvmig.revoked_view.grants IS 'the statements that give them back';
+
+GRANT SELECT ON pgvmig.installation, pgvmig.contract, pgvmig.slot, pgvmig.version, pgvmig.route, pgvmig.route_key TO PUBLIC;

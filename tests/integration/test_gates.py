@@ -6,16 +6,16 @@ import pytest
 from lifecycle import CONTRACT, add_version, embed, forget_stale, install, record_outcome, stale
 from psycopg.errors import CheckViolation
 
-from pgvmig import checks, indexing, switch
+from pgvmig import indexing, switch
 from pgvmig.address import address
+from pgvmig.checks import gates
 from pgvmig.errors import GateError, IllegalTransitionError, NotFoundError, UsageError
 from pgvmig.runner import ConnectionRunner
-from pgvmig.switch import Terms
+from pgvmig.terms import Terms
 
 pytestmark = [pytest.mark.majors(18, 16), pytest.mark.layouts]
 
 V1, V2 = address("documents", "v1"), address("documents", "v2")
-MINUTE = timedelta(seconds=60)
 
 
 @pytest.fixture
@@ -237,13 +237,13 @@ def test_other_targets_are_named_as_the_commands_take_them(connection, run):
 
 def test_an_empty_table_passes(connection, run, v2):
     connection.execute("TRUNCATE documents")
-    assert checks.check(run, v2.version_id, MINUTE) == []
+    assert gates.check(run, v2.version_id) == []
     assert switch.cut_over(run, V2)["changed"]
 
 
 def test_gates_can_be_asked_without_switching(connection, run, v2, layout):
     before = everything(connection)
-    results = {gate.gate: (gate.passed, gate.found) for gate in checks.check(run, v2.version_id, MINUTE)}
+    results = {gate.gate: (gate.passed, gate.found) for gate in gates.check(run, v2.version_id)}
     assert results == {
         "coverage": (False, "1,000 of 1,000 rows have no vector"),
         "capture": (True, "the triggers that follow the table fire always"),
@@ -342,9 +342,9 @@ def test_any_age_is_understood(connection, run, ready, age):
     connection.execute("UPDATE documents SET body = 'changed' WHERE id = 1")
     connection.execute("UPDATE pgvmig.documents_v2_stale SET queued_at = now() - %s - interval '1 s'", [age])
     refusal(connection, run, terms=Terms(max_stale_age=age))
-    assert not checks.check(run, ready.version_id, age)[0].passed
+    assert not gates.check(run, ready.version_id, Terms(max_stale_age=age))[0].passed
     connection.execute("UPDATE pgvmig.documents_v2_stale SET queued_at = queued_at + interval '1 hour'")
-    assert checks.check(run, ready.version_id, age)[0].passed
+    assert gates.check(run, ready.version_id, Terms(max_stale_age=age))[0].passed
 
 
 def test_the_way_back_has_the_same_gates(connection, run, ready):

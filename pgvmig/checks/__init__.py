@@ -1,0 +1,1 @@
+"""Readiness gates: those that SQL answers at a switch, and those whose evidence is gathered beforehand."""
