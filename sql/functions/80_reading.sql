@@ -12,12 +12,30 @@ BEGIN ATOMIC
     WHERE v.relation = $1 AND v.slot = $2 AND v.state = 'active';
 END;
 
--- Which version serves this key. All traffic goes to the active version.
+-- Where a key stands among the 10,000 of a version's rollout, 0 to 9999: the first four bytes of
+-- sha256('<slot>/<version>/<key>'), big-endian, modulo 10,000. Any language can compute it, and every release of
+-- PostgreSQL gives the same. The version is part of it so that not the same users are the first to try every one.
+CREATE OR REPLACE FUNCTION pgvmig.route_bucket(key text, version text, slot text DEFAULT 'embedding') RETURNS integer
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT (((get_byte(h, 0)::bigint << 24) + (get_byte(h, 1) << 16) + (get_byte(h, 2) << 8) + get_byte(h, 3)) % 10000)::integer
+    FROM (SELECT sha256(convert_to(slot || '/' || version || '/' || key, 'UTF8')) AS h) AS hashed;
+END;
+
+-- Which version serves this key: the candidate, when the key is one of its own or stands in its share, else the active
+-- version. A key that a share of 10 percent serves is served by every greater one. A NULL key is nobody's: the active
+-- version. Under REPEATABLE READ it answers as of the transaction's beginning; what it names can be queried in that
+-- version's own view.
 CREATE OR REPLACE FUNCTION pgvmig.route(relation regclass, key text, slot text DEFAULT 'embedding') RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
     SELECT v.version FROM pgvmig.route r JOIN pgvmig.version v ON v.version_id = r.version_id
-    WHERE r.relation = $1 AND r.slot = $3 AND r.percent = 100;
+    WHERE r.relation = $1 AND r.slot = $3
+      AND (r.percent * 100 > pgvmig.route_bucket($2, v.version, $3)
+           OR r.percent = 100
+           OR EXISTS (SELECT FROM pgvmig.route_key k
+                      WHERE k.relation = $1 AND k.slot = $3 AND k.key = $2 AND k.version_id = r.version_id))
+    ORDER BY r.percent LIMIT 1;
 END;
 
 -- A guard that is not quiet: true, or SQLSTATE PV001 when the current view shows another version. It asks the view

@@ -109,13 +109,13 @@ INSERT INTO pgvmig.transition (from_state, to_state) VALUES
     ('retained', 'active'), ('retained', 'retired'),
     ('retired', 'added');
 
--- Where a service's queries go.
+-- Where a service's queries go: to the active version, and a share of the keys to at most one candidate beside it.
 CREATE TABLE pgvmig.route (
     relation   regclass NOT NULL,
     slot       text NOT NULL,
     version_id integer NOT NULL REFERENCES pgvmig.version,
-    percent    integer NOT NULL CHECK (percent BETWEEN 0 AND 100),
-    changed_at timestamptz NOT NULL DEFAULT now(),
+    percent    numeric(5, 2) NOT NULL CHECK (percent BETWEEN 0 AND 100),
+    changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (relation, slot, version_id),
     FOREIGN KEY (relation, slot) REFERENCES pgvmig.slot
 );
@@ -123,14 +123,18 @@ CREATE TABLE pgvmig.route (
 COMMENT ON COLUMN pgvmig.route.percent IS
     'of a version that is not active: the share of keys that it serves; the active one serves the others, and has 100 here';
 
--- Keys that a version serves whatever its share is: internal users, testers.
+CREATE UNIQUE INDEX route_one_active ON pgvmig.route (relation, slot) WHERE percent = 100;
+
+CREATE UNIQUE INDEX route_one_candidate ON pgvmig.route (relation, slot) WHERE percent < 100;
+
+-- Keys that the candidate serves whatever its share is: internal users, testers. They go with its route.
 CREATE TABLE pgvmig.route_key (
     relation   regclass NOT NULL,
     slot       text NOT NULL,
-    key        text NOT NULL,
-    version_id integer NOT NULL REFERENCES pgvmig.version ON DELETE CASCADE,
+    key        text NOT NULL CHECK (octet_length(key) BETWEEN 1 AND 1000),
+    version_id integer NOT NULL,
     PRIMARY KEY (relation, slot, key),
-    FOREIGN KEY (relation, slot) REFERENCES pgvmig.slot ON DELETE CASCADE
+    FOREIGN KEY (relation, slot, version_id) REFERENCES pgvmig.route ON DELETE CASCADE
 );
 
 CREATE SEQUENCE pgvmig.stale_entry;
@@ -333,7 +337,7 @@ CREATE TABLE pgvmig.event (
     detail     jsonb NOT NULL DEFAULT '{}'
 );
 
-COMMENT ON COLUMN pgvmig.event.source IS 'alembic, cli, worker or sql';
+COMMENT ON COLUMN pgvmig.event.source IS 'alembic, cli, worker, watch or sql';
 
 COMMENT ON COLUMN pgvmig.event.revision IS 'the Alembic revision that did it';
 
@@ -433,13 +437,17 @@ CREATE TABLE pgvmig.smoke_query (
 
 COMMENT ON COLUMN pgvmig.smoke_query.expect_key IS 'the key, as text, of a row that must be among the first ten; NULL: any answer will do';
 
--- What services say of a version in production: clicks, errors, p95. Written by pgvmig.record_outcome() only.
+-- What services say of a version in production: clicks, errors, p95. Written by pgvmig.record_outcome() only, and only
+-- appended to until "pgvmig watch --keep" prunes it.
 CREATE TABLE pgvmig.production_metric (
     version_id integer NOT NULL REFERENCES pgvmig.version ON DELETE CASCADE,
     metric     text NOT NULL,
     at         timestamptz NOT NULL DEFAULT clock_timestamp(),
     value      double precision NOT NULL
 );
+
+COMMENT ON COLUMN pgvmig.production_metric.metric IS
+    'a service''s own word; "served" is the number of searches that a version answered since the last report';
 
 CREATE INDEX production_metric_newest ON pgvmig.production_metric (version_id, metric, at DESC);
 
@@ -449,10 +457,11 @@ CREATE TABLE pgvmig.rollback_trigger (
     slot        text NOT NULL,
     metric      text NOT NULL,
     comparison  text NOT NULL CHECK (comparison IN ('above', 'below')),
-    bound       double precision NOT NULL,
+    bound       double precision NOT NULL CHECK (bound > '-Infinity' AND bound < 'Infinity'),
     relative    boolean NOT NULL DEFAULT false,
-    over        interval NOT NULL DEFAULT '5 min',
-    min_values  integer NOT NULL DEFAULT 1 CHECK (min_values > 0),
+    statistic   text NOT NULL DEFAULT 'mean' CHECK (statistic IN ('mean', 'p95')),
+    over        interval NOT NULL DEFAULT '5 min' CHECK (over > '0'),
+    min_values  integer NOT NULL DEFAULT 50 CHECK (min_values > 0),
     declared_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     declared_by text NOT NULL DEFAULT session_user,
     PRIMARY KEY (relation, slot, metric, comparison),
@@ -460,7 +469,7 @@ CREATE TABLE pgvmig.rollback_trigger (
 );
 
 COMMENT ON COLUMN pgvmig.rollback_trigger.relative IS
-    'the bound is a multiple of the mean that the version before had over as long a time before it was left';
+    'the bound is a multiple of what the version before had over as long a time before it was left';
 
 -- How often a version's indexes had been scanned, on the primary and on standbys. Two readings a soak time apart that
 -- differ by our own scans only are the proof that nobody reads it.
