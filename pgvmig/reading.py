@@ -102,7 +102,7 @@ class Space:
             "vector_schema": sql.Identifier(self.vector_schema),
             "operator": sql.SQL(self.operator),
             "vector_type": sql.Identifier(self.vector_schema, self.contract.vector_type),
-            "view": self._view,
+            "view": self.qualified,
             **self._view_literals(),
         }
         return files.query("reading", "search", condition=condition, **{k: files.escaped(v) for k, v in parts.items()})
@@ -112,11 +112,12 @@ class Space:
         return files.query("reading", "is_there", **self._view_literals())
 
     @property
-    def _view(self) -> sql.Identifier:
+    def qualified(self) -> sql.Identifier:
+        """The view's name."""
         return sql.Identifier(self.view_schema or "", self.view_name or "")
 
     def _view_literals(self) -> dict[str, sql.Literal]:
-        return {"view_text": sql.Literal(files.text(self._view)), "view_oid": sql.Literal(self.view)}
+        return {"view_text": sql.Literal(files.text(self.qualified)), "view_oid": sql.Literal(self.view)}
 
 
 class QueryVectors:
@@ -209,12 +210,7 @@ class Searcher:
     def _space(self, version: str | None, key: str | None) -> Space:
         with translated(), self._connection() as connection, connection.transaction():
             relation, slot = self._slot = self._slot or _find_slot(connection, self._target)
-            with connection.cursor(row_factory=class_row(Space)) as cursor:
-                cursor.execute(
-                    files.query("reading", "space"),
-                    {"relation": relation, "slot": slot, "version": version, "key": key},
-                )
-                space = cursor.fetchone()
+            space = find_space(connection, relation, slot, version, key)
         if space is None:
             self._slot = None  # the table may be another one under its name by the next search
             raise _no_version(self._target, version)
@@ -252,6 +248,15 @@ class Searcher:
         else:
             with self._source.connection() as connection:
                 yield connection
+
+
+def find_space(
+    connection: psycopg.Connection[Any], relation: int, slot: str, version: str | None, key: str | None = None
+) -> Space | None:
+    """Return the version's space, else that of the version that `key` is routed to, else the active version's."""
+    with connection.cursor(row_factory=class_row(Space)) as cursor:
+        given = {"relation": relation, "slot": slot, "version": version, "key": key}
+        return cursor.execute(files.query("reading", "space"), given).fetchone()
 
 
 def _open_configured(contract: Contract) -> QueryEmbedder:

@@ -76,6 +76,24 @@ class Keys:
         """Return the condition that two aliases, both with the queue's column names, are of one key."""
         return self._equal(self._of(left, self.queue_columns), self._of(right, self.queue_columns))
 
+    def is_given(self, alias: str, columns: Sequence[str]) -> sql.Composable:
+        """Return the condition that an alias's row, its key columns called so, is one that is given in u."""
+        return self._equal(self._of(alias, columns), self._cast([sql.Identifier("u", name) for name in self._names()]))
+
+    def is_row(self, alias: str, columns: Sequence[str]) -> sql.Composable:
+        """Return the condition that an alias's row, its key columns called so, is d."""
+        return self._equal(self._of(alias, columns), self._of("d"))
+
+    def readable(self) -> sql.Composable:
+        """Return the condition that what is given in u can be a key at all: PostgreSQL reads it as the key's types."""
+        parts = (
+            sql.SQL("pg_catalog.pg_input_is_valid({}, {})").format(
+                sql.Identifier("u", name), files.escaped(sql.Literal(kind))
+            )
+            for name, kind in zip(self._names(), self.types, strict=True)
+        )
+        return sql.SQL(" AND ").join(parts)
+
     def columns_of(self, alias: str) -> sql.Composable:
         """Return the queue's key columns of an alias."""
         return _listed(self._of(alias, self.queue_columns))
