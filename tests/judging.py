@@ -50,6 +50,7 @@ def only(name, *rows, **given):
     return reading
 
 
-def paused(relation=None, slot=None, reason=None):
+def paused(relation=None, slot=None, reason=None, version=None):
     target = None if relation is None else "documents"
-    return {"relation": relation, "target": target, "slot": slot, "paused_by": "dba", "reason": reason}
+    where = {"relation": relation, "target": target, "slot": slot, "version": version}
+    return {**where, "paused_by": "dba", "reason": reason}

@@ -28,7 +28,7 @@ def before_build(run: MigrationRunner, where: Address, home: Table) -> None:
     (found,) = run.run(files.query("pace", "to_build", relation=where.table.relation, home=home.relation))
     if (found["bytes"] or 0) < BIG:
         return
-    subject = Subject(relation=found["relation"], slot=where.slot)
+    subject = Subject(relation=found["relation"], slot=where.slot, version=where.version)
     try:
         require_calm(_dsn(run.connection), configured().limits, subject)
     except SignalError as error:

@@ -54,6 +54,7 @@ class Gates:
         subject = Subject(
             relation=version.relation,
             slot=version.slot,
+            version=version.version,
             pids=self._pids,
             vector_relation=vector_relation,
             rewrites=vector_relation is None,

@@ -21,11 +21,17 @@ from pgvmig.catalog.connection import translated
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """A table's slot; None stands for everything in the database."""
+    """A table's slot, or one version of it; None stands for everything in the database."""
 
     relation: int | None
     slot: str | None
     label: str | None
+    version: str | None = None
+
+    @property
+    def words(self) -> str:
+        """What commands call it: `documents v2`, and nothing for everything."""
+        return " ".join(word for word in (self.label, self.version) if word)
 
 
 EVERYTHING = Scope(None, None, None)
@@ -33,11 +39,12 @@ EVERYTHING = Scope(None, None, None)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
-    """Who paused what, and why. `target` is None for everything."""
+    """Who paused what, and why. `target` is None for everything, `version` for all versions of the target."""
 
     target: str | None
     relation: int | None
     slot: str | None
+    version: str | None
     paused_at: datetime
     paused_by: str
     reason: str | None
@@ -55,13 +62,13 @@ class Throttle:
     changed_by: str
 
 
-def scope(conn: psycopg.Connection[Any], target: str | None) -> Scope:
+def scope(conn: psycopg.Connection[Any], target: str | None, version: str | None = None) -> Scope:
     """Return what the operator named. Raises UsageError, NotFoundError."""
     if target is None:
         return EVERYTHING
     with translated():
-        version = versions.select(conn, target)[0]
-    return Scope(version.relation, version.slot, version.label)
+        found = versions.select(conn, target, version)[0]
+    return Scope(found.relation, found.slot, found.label, version)
 
 
 def pauses(conn: psycopg.Connection[Any]) -> list[Pause]:
@@ -80,7 +87,7 @@ def pause(conn: psycopg.Connection[Any], what: Scope, reason: str | None = None)
 
 
 def resume(conn: psycopg.Connection[Any], what: Scope) -> bool:
-    """Take a pause back; return false when there was none. One of everything and those of tables are apart."""
+    """Take a pause back; return false when there was none. Those of everything, tables and versions are apart."""
     with translated(), conn.transaction():
         changed = bool(conn.execute(sql.query("control", "resume"), _of(what)).rowcount)
         if changed:
@@ -123,7 +130,7 @@ def workers(conn: psycopg.Connection[Any], what: Scope) -> list[dict[str, Any]]:
 
 
 def _of(what: Scope, **more: Any) -> dict[str, Any]:
-    return {"relation": what.relation, "slot": what.slot, **more}
+    return {"relation": what.relation, "slot": what.slot, "version": what.version, **more}
 
 
 def _record(

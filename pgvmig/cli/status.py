@@ -92,10 +92,10 @@ def _horizon(version: dict[str, Any], signals: list[dict[str, Any]]) -> dict[str
 def _show_signals(found: dict[str, Any]) -> None:
     for pause in found["pauses"]:
         why = f": {pause['reason']}" if pause["reason"] else ""
-        resume = f"pgvmig resume {pause['target'] or ''}".rstrip()
+        what = " ".join(word for word in (pause["target"], pause["version"]) if word)
         output.say(
-            f"{pause['target'] or 'Everything'} is paused by {pause['paused_by']} since "
-            f"{pause['paused_at']:%Y-%m-%d %H:%M}{why}. Next, to go on: {resume}"
+            f"{what or 'Everything'} is paused by {pause['paused_by']} since "
+            f"{pause['paused_at']:%Y-%m-%d %H:%M}{why}. Next, to go on: {f'pgvmig resume {what}'.rstrip()}"
         )
     for reading in found["signals"]:
         if reading["state"] in ("stop", "unknown") and reading["kind"] != PAUSE:

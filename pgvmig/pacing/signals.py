@@ -90,10 +90,12 @@ class Subject:
 
     `relation` is the table's OID, `pids` are our own backends. `vector_relation` is where the version's vectors are
     when that is another table; `rewrites`: whether the table's rows are updated, which leaves dead ones behind.
+    Without a `version` any of the slot's is meant.
     """
 
     relation: int
     slot: str | None = None
+    version: str | None = None
     pids: frozenset[int] = frozenset()
     vector_relation: int | None = None
     rewrites: bool = True

@@ -1,19 +1,20 @@
 -- What an operator changes while workers run. A worker reads both tables with every look at the signals.
 
 -- name: pauses
--- Paused targets, the pause of everything first.
-SELECT pgvmig.label(p.relation, p.slot) AS target, p.relation::oid::bigint AS relation, p.slot, p.paused_at,
+-- Paused targets, the pause of everything first, those of versions after that of their table.
+SELECT pgvmig.label(p.relation, p.slot) AS target, p.relation::oid::bigint AS relation, p.slot, p.version, p.paused_at,
        p.paused_by, p.reason
-FROM pgvmig.pause p ORDER BY p.relation IS NOT NULL, 1
+FROM pgvmig.pause p ORDER BY p.relation IS NOT NULL, 1, p.version NULLS FIRST
 
 -- name: pause
-INSERT INTO pgvmig.pause (relation, slot, reason)
-VALUES (%(relation)s::bigint::oid::regclass, %(slot)s, %(reason)s)
-ON CONFLICT (relation, slot) DO NOTHING
+INSERT INTO pgvmig.pause (relation, slot, version, reason)
+VALUES (%(relation)s::bigint::oid::regclass, %(slot)s, %(version)s, %(reason)s)
+ON CONFLICT (relation, slot, version) DO NOTHING
 
 -- name: resume
 DELETE FROM pgvmig.pause
 WHERE relation::oid::bigint IS NOT DISTINCT FROM %(relation)s AND slot IS NOT DISTINCT FROM %(slot)s
+  AND version IS NOT DISTINCT FROM %(version)s
 
 -- name: throttles
 SELECT pgvmig.label(t.relation, t.slot) AS target, t.relation::oid::bigint AS relation, t.slot, t.settings,
@@ -32,8 +33,9 @@ DELETE FROM pgvmig.throttle WHERE relation::oid::bigint = %(relation)s AND slot 
 
 -- name: record
 -- For the diary, next to what the lifecycle writes there.
-INSERT INTO pgvmig.event (source, verb, relation, slot, reason, detail)
-SELECT 'cli', %(verb)s, pgvmig.label(%(relation)s::bigint::oid::regclass, 'embedding'), %(slot)s, %(reason)s, %(detail)s
+INSERT INTO pgvmig.event (source, verb, relation, slot, version, reason, detail)
+SELECT 'cli', %(verb)s, pgvmig.label(%(relation)s::bigint::oid::regclass, 'embedding'), %(slot)s, %(version)s, %(reason)s,
+       %(detail)s
 
 -- name: workers
 -- Runs on a target, and the limits that they were started with where those are not the defaults.

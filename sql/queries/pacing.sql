@@ -135,7 +135,8 @@ SELECT sum(size)::bigint AS bytes FROM pg_ls_waldir()
 SELECT pg_database_size(current_database()) AS bytes
 
 -- name: pause
-SELECT relation::oid::bigint AS relation, relation::text AS target, slot, paused_by, reason FROM pgvmig.pause
+SELECT relation::oid::bigint AS relation, pgvmig.label(relation, slot) AS target, slot, version, paused_by, reason
+FROM pgvmig.pause
 
 -- name: throttle
 SELECT relation::oid::bigint AS relation, relation::text AS target, slot, settings FROM pgvmig.throttle

@@ -16,7 +16,12 @@ FILE = "pause file"
 
 
 def _judge(look: Look) -> tuple[Reading, ...]:
-    paused = [row for row in look.rows if _meant(row, look.subject)]
+    meant = [row for row in look.rows if _meant(row, look.subject)]
+    version = None if look.subject is None else look.subject.version
+    paused = [row for row in meant if row["version"] in {None, version}]
+    if not paused and version is None and meant:
+        # what a rollback has left, as a rule: the other versions are written
+        return (ok(PAUSE, f"paused is only {', '.join(map(_words, meant))}"),)
     return tuple(map(_paused, paused)) or (ok(PAUSE, "nobody has paused it"),)
 
 
@@ -28,14 +33,18 @@ def _meant(row: Mapping[str, Any], subject: Subject | None) -> bool:
 
 def _paused(row: Mapping[str, Any]) -> Reading:
     because = f": {row['reason']}" if row["reason"] else ""
-    what = row["target"] or "everything"
-    resume = f"pgvmig resume {row['target']}" if row["target"] else "pgvmig resume"
-    return stop(PAUSE, f"{what} was paused by {row['paused_by']}{because}", resume)
+    what = _words(row)
+    resume = f"pgvmig resume {what}".rstrip()
+    return stop(PAUSE, f"{what or 'everything'} was paused by {row['paused_by']}{because}", resume)
+
+
+def _words(row: Mapping[str, Any]) -> str:
+    return " ".join(word for word in (row["target"], row["version"]) if word)
 
 
 SIGNAL = Signal(
     name=PAUSE,
-    meaning="nobody has paused this table, or everything, with `pgvmig pause`",
+    meaning="nobody has paused this version, its table, or everything, with `pgvmig pause`",
     incident="something else is on fire, and nobody wants to find and kill workers on five machines first",
     judge=_judge,
     query="pause",
