@@ -266,7 +266,7 @@ BEGIN
     IF NOT v.adopted THEN
         columns := v.vector_column || columns;
     END IF;
-    PERFORM pgvmig.drop_capture(v);
+    PERFORM pgvmig.drop_capture(v), pgvmig.lift_pause(v);
     IF v.view IS NOT NULL AND EXISTS (SELECT FROM pg_class c WHERE c.oid = v.view) THEN
         EXECUTE format('DROP VIEW %s', v.view);
     END IF;
