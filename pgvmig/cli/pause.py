@@ -18,11 +18,11 @@ from pgvmig.cli import output
 @click.option("--reason", help="Why; shown to whoever finds a worker waiting.")
 @output.options
 def command(target: str | None, version: str | None, reason: str | None, dsn: str | None, as_json: bool) -> None:
-    """Let workers write nothing to VERSION of TARGET, to TARGET, or to anything in this database, until `pgvmig resume`.
+    """Let workers write nothing to TARGET, to one VERSION of it, or to anything in this database.
 
-    Holds for workers that run and for those that start later. A batch that is being written is finished: after half a
-    second and one transaction nothing is written any more. A run without --follow waits for 30 seconds and ends with
-    exit code 3, a run with --follow waits. A rollback pauses the version that it leaves in the same way.
+    Until `pgvmig resume`, for workers that run and for those that start later. A batch that is being written is
+    finished: after half a second and one transaction nothing is written any more. A run without --follow waits for 30
+    seconds and ends with exit code 3, a run with --follow waits. A rollback pauses the version that it leaves.
 
     \b
     JSON: {"changed": true, "pauses": [{"target": "documents", "version": null, "paused_at": "...",

@@ -41,12 +41,16 @@ CREATE TABLE pgvmig.slot (
     view_columns     text[] NOT NULL,
     view_numbers     smallint[] NOT NULL,
     current_view     regclass,
+    current_dress    jsonb,
     created_at       timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (relation, slot),
     CHECK (cardinality(key_columns) = cardinality(key_numbers)),
     CHECK (cardinality(key_columns) = cardinality(queue_columns)),
     CHECK (cardinality(view_columns) = cardinality(view_numbers))
 );
+
+COMMENT ON COLUMN pgvmig.slot.current_dress IS
+    'owner, grants, comments, options and triggers that the current view had when a rollback took it away; for the next one';
 
 COMMENT ON COLUMN pgvmig.slot.queue_columns IS 'what the key columns are called in the stale and outcome tables';
 
@@ -370,10 +374,14 @@ CREATE TABLE pgvmig.evidence (
     wanted      text NOT NULL,
     next        text,
     measured    jsonb NOT NULL DEFAULT '{}',
+    about       jsonb NOT NULL DEFAULT '{}',
     fingerprint text NOT NULL,
     measured_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     measured_by text NOT NULL DEFAULT session_user
 );
+
+COMMENT ON COLUMN pgvmig.evidence.about IS
+    'what it depended on, see pgvmig.evidence_about(): the index and how it is searched, row-level security';
 
 COMMENT ON COLUMN pgvmig.evidence.fingerprint IS 'of the contract whose vectors were looked at';
 
