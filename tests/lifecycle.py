@@ -7,11 +7,12 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from pgvmig import adding
+from pgvmig import adding, switch
 from pgvmig.address import Address, address
 from pgvmig.catalog import schema, versions
 from pgvmig.catalog.versions import Version
 from pgvmig.runner import ConnectionRunner
+from pgvmig.terms import Terms
 
 CONTRACT: dict[str, Any] = {
     "provider": "new",
@@ -26,9 +27,11 @@ LAYOUT = "column"
 
 
 def install(connection: psycopg.Connection[Any]) -> None:
-    """Install the control schema."""
-    with connection.transaction():
-        schema.install(ConnectionRunner(connection))
+    """Install the control schema, unless the database was made with it."""
+    run = ConnectionRunner(connection)
+    if schema.installed(run) is None:
+        with connection.transaction():
+            schema.install(run)
 
 
 def add_version(
@@ -131,7 +134,33 @@ def embed(connection: psycopg.Connection[Any], version: Version, where: str = "t
         )
     )
     forget_stale(connection, version)
+    if where == "true":
+        connection.execute(
+            "UPDATE pgvmig.backfill SET walked_at = clock_timestamp() WHERE version_id = %s", [version.version_id]
+        )
     return rows.rowcount
+
+
+# The gates of which `pgvmig verify` stores what it found.
+EVIDENCE = ["hashes", "health", "recall", "identity", "visibility"]
+
+
+def prove(connection: psycopg.Connection[Any], version: Version, gates: list[str] | None = None) -> None:
+    """Store evidence that passes, as `pgvmig verify` does: about the version's index and settings as they are now."""
+    connection.execute(
+        "SELECT pgvmig.record_evidence(v.version_id, g, true, 'as a test', 'a test', NULL, '{}', "
+        "pgvmig.evidence_about(v, g), clock_timestamp()) FROM pgvmig.version v, unnest(%s::text[]) AS g "
+        "WHERE v.version_id = %s",
+        (EVIDENCE if gates is None else gates, version.version_id),
+    )
+
+
+def cut_over(run: ConnectionRunner, where: Address, terms: Terms | None = None) -> dict[str, Any]:
+    """Cut over with evidence that is fresh and passes; the other gates are asked as ever."""
+    for version in versions.all_versions(run.connection):
+        if (version.table_name, version.slot, version.version) == (where.table.name, where.slot, where.version):
+            prove(run.connection, version)
+    return switch.cut_over(run, where, terms)
 
 
 def places(version: Version) -> dict[str, sql.Composable]:

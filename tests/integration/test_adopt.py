@@ -2,6 +2,7 @@
 
 import os
 
+import lifecycle
 import pytest
 from lifecycle import CONTRACT, add_version, adopt_version, embed, find, install, stale
 from migrating import OwnProject
@@ -45,7 +46,7 @@ def cut_over(connection, run, v1):
     connection.execute(INDEX)
     embed(connection, add_version(connection, "documents", "v2", {"dimensions": 4}))
     indexing.build(run, V2)
-    switch.cut_over(run, V2)
+    lifecycle.cut_over(run, V2)
     return find(connection, V1), find(connection, V2)
 
 
@@ -265,7 +266,7 @@ def test_there_and_back_and_there_again(connection, run, cut_over):
     shown = "SELECT DISTINCT embedding_space FROM documents_current"
     assert connection.execute(shown).fetchall() == [("v1",)]
     assert find(connection, V1).writer == "worker"
-    switch.cut_over(run, V2)
+    lifecycle.cut_over(run, V2)
     assert connection.execute(shown).fetchall() == [("v2",)]
 
 

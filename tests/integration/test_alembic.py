@@ -2,7 +2,7 @@
 
 import psycopg
 import pytest
-from lifecycle import embed, find, stale
+from lifecycle import embed, find, prove, stale
 from migrating import Project
 
 from pgvmig import indexing, switch
@@ -10,7 +10,7 @@ from pgvmig.address import address
 from pgvmig.errors import GateError, IllegalTransitionError
 from pgvmig.runner import ConnectionRunner
 
-pytestmark = pytest.mark.majors(18, 16)
+pytestmark = [pytest.mark.majors(18, 16), pytest.mark.bare]
 
 V1, V2 = address("documents", "v1"), address("documents", "v2")
 
@@ -37,6 +37,8 @@ def v1(project, connection, documents):
     """v1 active, indexed, complete."""
     project.upgrade("0003")
     embed(connection, find(connection, V1))
+    project.upgrade("0004")
+    prove(connection, find(connection, V1))
     project.upgrade("0005")
 
 
@@ -46,6 +48,7 @@ def v2(project, connection, v1):
     project.upgrade("0006")
     embed(connection, find(connection, V2))
     project.upgrade("0007")
+    prove(connection, find(connection, V2))
 
 
 def states(connection):
@@ -268,6 +271,8 @@ def test_what_an_interrupted_build_left_is_built_again(database, project, connec
     connection.execute("RESET statement_timeout")
     valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'documents_embedding_v2_hnsw'::regclass"
     assert connection.execute(valid).fetchone() == (False,)
-    project.upgrade("0008")
+    project.upgrade("0007")
     assert connection.execute(valid).fetchone() == (True,)
+    prove(connection, find(connection, V2))
+    project.upgrade("0008")
     assert shown(connection) == (("v2", 20), ("v2",))

@@ -4,10 +4,10 @@ import threading
 
 import psycopg
 import pytest
-from lifecycle import CONTRACT, add_version, adopt_version, embed, find, install
+from lifecycle import CONTRACT, add_version, adopt_version, cut_over, embed, find, install, prove
 from migrating import OwnProject
 
-from pgvmig import adding, errors, indexing, switch
+from pgvmig import adding, errors, indexing
 from pgvmig.address import address
 from pgvmig.runner import ConnectionRunner
 
@@ -169,7 +169,7 @@ def test_an_active_version_is_not_dropped_whoever_says_so(project, connection, r
     v1 = add_version(connection, "documents", "v1")
     embed(connection, v1)
     indexing.build(run, V1)
-    switch.cut_over(run, V1)
+    cut_over(run, V1)
     message = refusal(
         project,
         connection,
@@ -184,12 +184,12 @@ def test_what_is_active_or_in_use_is_not_retired(project, connection, run):
     for version in ("v1", "v2"):
         embed(connection, add_version(connection, "documents", version))
         indexing.build(run, address("documents", version))
-    switch.cut_over(run, V1)
+    cut_over(run, V1)
     operation = 'op.retire_embedding("documents", "v1")'
     assert refusal(project, connection, errors.IllegalTransitionError, operation) == (
         "documents v1 is active: searches go there. Next: cut over to another version first"
     )
-    switch.cut_over(run, V2)
+    cut_over(run, V2)
     connection.execute("CREATE VIEW report AS SELECT id FROM documents_v1")
     with pytest.raises(errors.IllegalTransitionError) as error:
         project.upgrade("head")
@@ -287,7 +287,8 @@ def test_a_swap_waits_for_readers_and_gives_up(database, project, connection, ru
     for version in ("v1", "v2"):
         embed(connection, add_version(connection, "documents", version))
         indexing.build(run, address("documents", version))
-    switch.cut_over(run, V1)
+    cut_over(run, V1)
+    prove(connection, find(connection, V2))
     fewer_attempts(connection)
     other = database.connect()
     with other.transaction():

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 from backfilling import DOCUMENTS, Background, wait_until
-from lifecycle import adopt_version, install
+from lifecycle import adopt_version, install, prove
 
 from pgvmig.backfill import worker
 from pgvmig.backfill.options import Options
@@ -46,6 +46,7 @@ class TestVersions:
         site.execute("INSERT INTO documents (body) VALUES ('never embedded')")
         v2 = site.version()
         site.run()
+        prove(site.connection, v2)
         site.execute("SELECT pgvmig.cut_over('documents', 'v2', skip => '{index}', reason => 'a test')")
         site.execute("UPDATE documents SET body = 'changed' WHERE id = 3")
         assert site.run().why == "done"
@@ -94,6 +95,7 @@ class TestVersions:
         site.documents(10)
         v2 = site.version()
         site.run()
+        prove(site.connection, v2)
         site.execute("SELECT pgvmig.cut_over('documents', 'v2', skip => '{index}', reason => 'a test')")
         site.execute("UPDATE documents SET body = 'changed'")
         site.run()

@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from lifecycle import add_version, embed, find, install
+from lifecycle import add_version, cut_over, embed, find, install
 
 from pgvmig import adding, indexing, switch
 from pgvmig.address import address
@@ -47,25 +47,25 @@ def active(connection):
 
 def test_rollbacks_go_the_way_back_step_by_step(connection, run):
     for where in (V1, V2, V3):
-        assert switch.cut_over(run, where)["changed"]
+        assert cut_over(run, where)["changed"]
     for leaving, arriving in ((V3, "v2"), (V2, "v1")):
         outcome = switch.roll_back(run, leaving)
         assert (outcome["previous"], outcome["version"], active(connection)) == (leaving.version, arriving, arriving)
     assert [find(connection, where).state for where in (V1, V2, V3)] == ["active", "retained", "retained"]
-    switch.cut_over(run, V3)
+    cut_over(run, V3)
     assert switch.roll_back(run, V3)["version"] == "v1"
 
 
 def test_cutting_over_to_an_older_version_is_a_step_too(connection, run):
     for where in (V1, V2, V1):
-        switch.cut_over(run, where)
+        cut_over(run, where)
     assert active(connection) == "v1"
     assert switch.roll_back(run, V1)["version"] == "v2"
 
 
 def test_leaving_what_is_not_active_does_nothing(connection, run):
-    switch.cut_over(run, V1)
-    switch.cut_over(run, V2)
+    cut_over(run, V1)
+    cut_over(run, V2)
     assert switch.roll_back(run, V1) == {"changed": False, "version": "v2"}
     assert switch.roll_back(run, V2)["changed"]
     assert switch.roll_back(run, V2) == {"changed": False, "version": "v1"}
@@ -73,19 +73,19 @@ def test_leaving_what_is_not_active_does_nothing(connection, run):
 
 
 def test_the_first_version_can_be_left_when_it_is_named(connection, run):
-    switch.cut_over(run, V1)
+    cut_over(run, V1)
     outcome = switch.roll_back(run, V1)
     assert (outcome["changed"], outcome["version"], outcome["previous"]) == (True, None, "v1")
     assert connection.execute("SELECT to_regclass('documents_current')").fetchone() == (None,)
     assert connection.execute("SELECT count(*) FROM pgvmig.active_space('documents')").fetchone() == (0,)
     assert switch.roll_back(run, V1) == {"changed": False, "version": None}
-    switch.cut_over(run, V1)
+    cut_over(run, V1)
     assert active(connection) == "v1"
 
 
 def test_the_way_back_is_not_forgotten(connection, run):
-    switch.cut_over(run, V1)
-    switch.cut_over(run, V2)
+    cut_over(run, V1)
+    cut_over(run, V2)
     for _ in range(2):
         with pytest.raises(IllegalTransitionError) as error:
             adding.drop(run, V1, destroy=True)
@@ -100,7 +100,7 @@ def test_the_way_back_is_not_forgotten(connection, run):
 
 
 def test_retiring_tells_what_it_freed_and_keeps_the_contract(connection, run, layout):
-    switch.cut_over(run, V1)
+    cut_over(run, V1)
     (size,) = connection.execute("SELECT pg_relation_size('documents_embedding_v2_hnsw')").fetchone()
     table = "SELECT coalesce(pg_total_relation_size(to_regclass('documents_v2_vectors')), 0)"
     (table_size,) = connection.execute(table).fetchone()
@@ -126,8 +126,8 @@ def test_a_retired_version_can_be_added_and_retired_again(connection, run):
         assert connection.execute("SELECT count(*) FROM documents_v2").fetchone() == (0,)
         embed(connection, again)
         indexing.build(run, V2)
-        switch.cut_over(run, V2)
-        switch.cut_over(run, V1)
+        cut_over(run, V2)
+        cut_over(run, V1)
 
 
 def test_dropping_a_retired_version_is_an_event(connection, run):
@@ -139,12 +139,12 @@ def test_dropping_a_retired_version_is_an_event(connection, run):
 
 def test_two_who_cut_over_at_once_are_one_after_the_other(database, connection, run):
     """Both are held up until both have begun."""
-    switch.cut_over(run, V1)
+    cut_over(run, V1)
     outcomes = {}
 
     def go(where):
         with database.connect() as own:
-            outcomes[where.version] = switch.cut_over(ConnectionRunner(own), where)
+            outcomes[where.version] = cut_over(ConnectionRunner(own), where)
 
     threads = [threading.Thread(target=go, args=[where]) for where in (V2, V3)]
     with database.connect() as other, other.transaction():
@@ -163,7 +163,7 @@ def test_two_who_cut_over_at_once_are_one_after_the_other(database, connection, 
 
 
 def test_a_switch_that_fails_half_way_changes_nothing(connection, run):
-    switch.cut_over(run, V1)
+    cut_over(run, V1)
     connection.execute(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$"
     )
@@ -172,7 +172,7 @@ def test_a_switch_that_fails_half_way_changes_nothing(connection, run):
         "EXECUTE FUNCTION refuse()"
     )
     with pytest.raises(Exception, match="no"):
-        switch.cut_over(run, V2)
+        cut_over(run, V2)
     assert active(connection) == "v1"
     assert [find(connection, where).state for where in (V1, V2)] == ["active", "added"]
 
@@ -180,11 +180,12 @@ def test_a_switch_that_fails_half_way_changes_nothing(connection, run):
 def test_a_switch_is_announced(database, connection, run):
     listener = database.connect()
     listener.execute("LISTEN pgvmig_switch")
-    switch.cut_over(run, V1)
+    cut_over(run, V1)
     notes = [(note.channel, note.payload) for note in listener.notifies(timeout=5, stop_after=1)]
     assert notes == [("pgvmig_switch", "documents v1")]
 
 
+@pytest.mark.bare
 def test_an_owner_who_is_no_superuser_can_do_it_all(database):
     connection = database.connect()
     role = f"{database.name}_owner"
@@ -200,9 +201,9 @@ def test_an_owner_who_is_no_superuser_can_do_it_all(database):
         for where in (V1, V2):
             embed(connection, add_version(connection, "documents", where.version))
             indexing.build(run, where)
-            switch.cut_over(run, where)
+            cut_over(run, where)
         switch.roll_back(run, V2)
-        switch.cut_over(run, V2)
+        cut_over(run, V2)
         switch.retire(run, V1)
         assert active(connection) == "v2"
         adding.refresh_views(run, "documents")

@@ -4,9 +4,10 @@ import threading
 from datetime import timedelta
 from uuid import uuid4
 
+import lifecycle
 import pytest
 from backfilling import Background, wait_until
-from lifecycle import add_version, embed, find, stale
+from lifecycle import add_version, embed, find, prove, stale
 from migrating import OwnProject
 from psycopg import sql
 from vectors import cut_over, roll_back
@@ -182,13 +183,13 @@ class TestPrivacy:
         indexing.build(run, V2)
         site.execute("ALTER TABLE documents ENABLE ROW LEVEL SECURITY")
         with pytest.raises(GateError) as error:
-            switch.cut_over(run, V2)
+            lifecycle.cut_over(run, V2)
         assert str(error.value) == (
             "documents v2 is not ready: row-level security hides rows of public.documents, and not their vectors in "
             "public.documents_v2_vectors. Next: SELECT pgvmig.refresh_views('public.documents')"
         )
         site.execute("SELECT pgvmig.refresh_views('public.documents')")
-        assert switch.cut_over(run, V2)["changed"]
+        assert lifecycle.cut_over(run, V2)["changed"]
         site.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(hidden)).as_string())
         assert site.value(LEFT) == 200
 
@@ -200,13 +201,13 @@ class TestPrivacy:
         indexing.build(run, V2)
         site.execute(f"REVOKE SELECT ON documents FROM {role}")
         with pytest.raises(GateError) as error:
-            switch.cut_over(run, V2)
+            lifecycle.cut_over(run, V2)
         assert str(error.value) == (
             f"documents v2 is not ready: {role} may read public.documents_v2_vectors, and not public.documents. "
             "Next: SELECT pgvmig.refresh_views('public.documents')"
         )
         site.execute("SELECT pgvmig.refresh_views('public.documents')")
-        assert switch.cut_over(run, V2)["changed"]
+        assert lifecycle.cut_over(run, V2)["changed"]
         assert not site.value(f"SELECT has_table_privilege('{role}', 'documents_v2_vectors', 'SELECT')")
 
 
@@ -428,6 +429,8 @@ class TestRevisions:
         for _ in range(2):
             project.upgrade("r1")
             embed(site.connection, find(site.connection, V2))
+            project.upgrade("r2")
+            prove(site.connection, find(site.connection, V2))
             project.upgrade("r3")
             assert site.value("SELECT count(*) FROM documents_current WHERE embedding_space = 'v2'") == 20
             assert site.value(
