@@ -23,6 +23,7 @@ from pgvmig.catalog import versions
 from pgvmig.catalog.connection import connect, translated
 from pgvmig.contract import Contract
 from pgvmig.errors import NotFoundError, UsageError
+from pgvmig.served import Served
 
 # Each attempt needs a switch and a retirement since the one before it.
 _ATTEMPTS = 3
@@ -147,22 +148,37 @@ class QueryVectors:
 
 
 class Searcher:
-    """Searches one target, `[schema.]table[.slot]`, in whichever version is active at the moment.
+    """Searches one target, `[schema.]table[.slot]`, in the version that is active, or that a key is routed to.
 
     `source` is a connection, a pool of them, or a DSN. On a connection with an open transaction the search is part of
     that transaction and leaves it as it was, its settings included; else no transaction is open while the provider is
     asked. From several threads at once use a pool. Providers come from the configuration, unless `open_embedder`
     says how to reach them. `remember` is the number of query vectors that are kept.
+
+    With `report_every` (seconds) it tells the database how many searches each version answered, which `pgvmig status`
+    and `pgvmig route` show: one small statement in that time, after a search, never in a transaction of yours, and
+    with `flush()` and at the end. That needs EXECUTE on pgvmig.record_outcome and a primary; a report that fails is
+    tried again later, and no search fails with it. `report_to` is another place for it than `source`, such as the
+    primary's DSN where searches go to a standby.
     """
 
     def __init__(
-        self, source: Source, target: str, *, open_embedder: Opener | None = None, remember: int = 256
+        self,
+        source: Source,
+        target: str,
+        *,
+        open_embedder: Opener | None = None,
+        remember: int = 256,
+        report_every: float | None = None,
+        report_to: Source | None = None,
     ) -> None:
         self._source = config.dsn(source) if isinstance(source, str) else source
         self._own: psycopg.Connection[Any] | None = None
         self._target = target
         self._slot: tuple[int, str] | None = None
         self._vectors = QueryVectors(open_embedder, remember)
+        self._served = Served(report_every)
+        self._report_to = config.dsn(report_to) if isinstance(report_to, str) else report_to
 
     def __enter__(self) -> Self:
         return self
@@ -171,7 +187,8 @@ class Searcher:
         self.close()
 
     def close(self) -> None:
-        """Close the embedders, and the connection if it is our own."""
+        """Report what is left to report, close the embedders, and the connection if it is our own."""
+        self.flush()
         self._vectors.close()
         if self._own is not None:
             self._own.close()
@@ -204,8 +221,34 @@ class Searcher:
             statement = space.statement(columns or space.key_columns, condition)
             rows = self._rows(space, statement, {**(parameters or {}), **given})
             if rows is not None:
+                self._served.count(space.version)
+                if self._served.due():
+                    self.flush()
                 return _result(space, rows)
         raise _gone(space)
+
+    def route(self, key: str | None) -> str:
+        """Return the version that serves a key, for a service that searches by itself. None: the active one's.
+
+        Raises NotFoundError without an active version, DatabaseError.
+        """
+        return self._space(None, key).version
+
+    def flush(self) -> bool:
+        """Report now how many searches each version answered; return whether nothing is left to report.
+
+        Never raises for a report that the database does not take. Within a transaction of the caller's nothing is
+        reported.
+        """
+        if self._slot is None or not self._served:
+            return not self._served
+        if isinstance(self._report_to, str):
+            return self._served.report_to(self._report_to, self._slot)
+        try:
+            with self._connection(self._report_to) as connection:
+                return self._served.report(connection, self._slot)
+        except Exception as error:  # noqa: BLE001  # the pool's own errors, too
+            return self._served.failed(error)
 
     def _space(self, version: str | None, key: str | None) -> Space:
         with translated(), self._connection() as connection, connection.transaction():
@@ -238,15 +281,16 @@ class Searcher:
                 return None
 
     @contextmanager
-    def _connection(self) -> Iterator[psycopg.Connection[Any]]:
-        if isinstance(self._source, psycopg.Connection):
-            yield self._source
-        elif isinstance(self._source, str):
+    def _connection(self, other: psycopg.Connection[Any] | Pool | None = None) -> Iterator[psycopg.Connection[Any]]:
+        source = other or self._source
+        if isinstance(source, psycopg.Connection):
+            yield source
+        elif isinstance(source, str):
             if self._own is None or self._own.closed:
-                self._own = connect(self._source, application_name="pgvmig search")
+                self._own = connect(source, application_name="pgvmig search")
             yield self._own
         else:
-            with self._source.connection() as connection:
+            with source.connection() as connection:
                 yield connection
 
 

@@ -25,22 +25,12 @@ from pgvmig.backfill.options import Options, Progress, Result
 from pgvmig.backfill.runs import Counters, RunLog
 from pgvmig.backfill.transactions import transaction
 from pgvmig.backfill.watchdog import Watchdog
+from pgvmig.catalog.connection import is_passing
 from pgvmig.errors import ConflictError, DatabaseError
 
 # Without --follow it is cron that tries for longer; a restart of PostgreSQL fits in.
 SHORT_SERIES = 30.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 15.0
-
-# Connection exceptions, and what a server says that shuts down, starts, has no room, or is no primary (any more): 25006
-# is what a write meets after a failover, and what the worker says of a standby.
-_CONNECTION = "08"
-_PASSING = {
-    pg.AdminShutdown.sqlstate,
-    pg.CrashShutdown.sqlstate,
-    pg.CannotConnectNow.sqlstate,
-    pg.TooManyConnections.sqlstate,
-    pg.ReadOnlySqlTransaction.sqlstate,
-}
 
 # What an attempt calls when its connection has been found good.
 Connected: TypeAlias = Callable[[psycopg.Connection[object], UUID], None]
@@ -76,7 +66,7 @@ class _Supervision:
                 with self._watching():
                     return self._whole(attempt(self._remaining(), self._connected))
             except DatabaseError as error:
-                if not (self._runs and _passes(error)):
+                if not (self._runs and is_passing(error)):
                     raise
                 self._lost(error)
             if (ended := self._ended()) is not None:
@@ -156,11 +146,6 @@ class _Supervision:
         names = self._before.keys() | last.versions.keys()
         done = {name: _sum(self._before.get(name), last.versions.get(name)) for name in sorted(names)}
         return replace(last, versions=done, seconds=self._seconds)
-
-
-def _passes(error: DatabaseError) -> bool:
-    state = error.data.get("sqlstate") or ""
-    return state.startswith(_CONNECTION) or state in _PASSING
 
 
 def _gave_up(error: DatabaseError, seconds: float) -> DatabaseError:

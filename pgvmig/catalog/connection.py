@@ -31,6 +31,17 @@ _OURS: dict[str, type[errors.PgvmigError]] = {
 }
 
 
+# Connection exceptions, and what a server says that shuts down, starts, has no room, or is no primary (any more): 25006
+# is what a write meets after a failover, and what the worker says of a standby.
+_CONNECTION = "08"
+_PASSING = {
+    pg.AdminShutdown.sqlstate,
+    pg.CrashShutdown.sqlstate,
+    pg.CannotConnectNow.sqlstate,
+    pg.TooManyConnections.sqlstate,
+    pg.ReadOnlySqlTransaction.sqlstate,
+}
+
 # Its own tables; those of a version are gone when it is retired.
 _OUR_SCHEMA = re.compile(r'schema "pgvmig"|"pgvmig\.(?![^"]*_(?:stale|outcome)")')
 
@@ -55,6 +66,12 @@ def connect(dsn: str, *, application_name: str = "pgvmig", **options: Any) -> ps
     # Sent with BEGIN, whatever default_transaction_isolation is: the next statement must see what was waited for.
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
     return connection
+
+
+def is_passing(error: errors.DatabaseError) -> bool:
+    """Whether it is only the connection that is lost: with another one, after a while, the same may work."""
+    state = error.data.get("sqlstate") or ""
+    return state.startswith(_CONNECTION) or state in _PASSING
 
 
 @contextmanager

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
-from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
@@ -15,6 +11,7 @@ import click
 from pgvmig import config
 from pgvmig.cli import limits, output
 from pgvmig.cli.progress import progress
+from pgvmig.cli.stopping import stopping
 from pgvmig.pacing.pacer import DEFAULT_CEILING
 
 _WORK_LEFT = {"time", "signal", "locked", "paused"}
@@ -77,7 +74,7 @@ def command(
     with output.needs("worker"):
         from pgvmig.backfill.options import Options
         from pgvmig.backfill.worker import run
-    with progress(shown=not as_json) as report, _stopping() as stop:
+    with progress(shown=not as_json) as report, stopping() as stop:
         result = run(
             Options(
                 dsn=config.dsn(dsn),
@@ -97,24 +94,6 @@ def command(
     else:
         _show(result)
     return output.WORK_LEFT if result.why in _WORK_LEFT else 0
-
-
-@contextlib.contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """Turn SIGTERM and Ctrl-C into an orderly end; a second Ctrl-C ends at once."""
-    stop = threading.Event()
-
-    def end(number: int, _frame: Any) -> None:
-        if stop.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _show(result: Any) -> None:

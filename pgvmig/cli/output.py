@@ -25,12 +25,12 @@ from pgvmig.runner import ConnectionRunner
 WORK_LEFT = 3
 INTERRUPTED = 130
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|m|h)?")
-_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, None: 1}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d)?")
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, None: 1}
 
 
 class Duration(click.ParamType[timedelta]):
-    """A time span such as 90, 90s, 800ms, 5m or 1h, as a timedelta."""
+    """A time span such as 90, 90s, 800ms, 5m, 1h or 30d, as a timedelta."""
 
     name = "duration"
 
@@ -40,7 +40,7 @@ class Duration(click.ParamType[timedelta]):
             return value
         match = _DURATION.fullmatch(str(value).strip())
         if match is None:
-            self.fail(f"{value!r} is not a time span; write 90s, 800ms, 5m or 1h", param, ctx)
+            self.fail(f"{value!r} is not a time span; write 90s, 800ms, 5m, 1h or 30d", param, ctx)
         return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
 
 

@@ -32,6 +32,15 @@ LIMIT %(pgvmig_limit)s
 -- Is it still the same view? PostgreSQL looks a name up in the catalog as it is now, whatever snapshot we read with.
 SELECT coalesce(to_regclass({view_text})::oid = {view_oid}::oid, false)
 
+-- name: may_report
+-- Asked first, so that a service without the right leaves no error in the server's log.
+SELECT NOT pg_is_in_recovery() AND NOT current_setting('transaction_read_only')::boolean
+       AND has_function_privilege('pgvmig.record_outcome(regclass, text, text, float8, text)', 'EXECUTE')
+
+-- name: report
+SELECT pgvmig.record_outcome(%(relation)s::oid::regclass, u.version, 'served', u.searches, %(slot)s::text)
+FROM unnest(%(versions)s::text[], %(searches)s::float8[]) AS u (version, searches)
+
 -- name: set_local
 -- For this transaction only; returns what they were before.
 SELECT s.name, s.before, set_config(s.name, s.value, true)
