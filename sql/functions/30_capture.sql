@@ -467,11 +467,11 @@ BEGIN
         ) AS t (what, event, condition, call, wanted)
         WHERE wanted
     LOOP
-        EXECUTE format('CREATE TRIGGER %I %s ON %s FOR EACH ROW %s EXECUTE FUNCTION %s()',
+        EXECUTE format('CREATE OR REPLACE TRIGGER %I %s ON %s FOR EACH ROW %s EXECUTE FUNCTION %s()',
                        pgvmig.trigger_name(v, row_trigger.what), row_trigger.event, v.relation,
                        'WHEN (' || row_trigger.condition || ')', row_trigger.call);
     END LOOP;
-    EXECUTE format('CREATE TRIGGER %I AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION %s()',
+    EXECUTE format('CREATE OR REPLACE TRIGGER %I AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION %s()',
                    pgvmig.trigger_name(v, 'truncate'), v.relation, capture);
     FOR row_trigger IN SELECT * FROM pgvmig.triggers_of(v) LOOP
         EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', v.relation, row_trigger.name);

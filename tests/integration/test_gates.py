@@ -3,7 +3,18 @@
 from datetime import timedelta
 
 import pytest
-from lifecycle import CONTRACT, add_version, embed, forget_stale, install, record_outcome, stale
+from lifecycle import (
+    CONTRACT,
+    EVIDENCE,
+    add_version,
+    cut_over,
+    embed,
+    forget_stale,
+    install,
+    prove,
+    record_outcome,
+    stale,
+)
 from psycopg.errors import CheckViolation
 
 from pgvmig import indexing, switch
@@ -38,7 +49,7 @@ def v1(connection, run):
     version = add_version(connection, "documents", "v1")
     embed(connection, version)
     indexing.build(run, V1)
-    switch.cut_over(run, V1)
+    cut_over(run, V1)
     return version
 
 
@@ -66,7 +77,7 @@ def everything(connection):
     )
 
 
-def refusal(connection, run, *, where=V2, verb=switch.cut_over, terms=None):
+def refusal(connection, run, *, where=V2, verb=cut_over, terms=None):
     before = everything(connection)
     with pytest.raises(GateError) as error:
         verb(run, where, terms)
@@ -88,15 +99,42 @@ def test_coverage_says_how_many_rows_have_no_vector(connection, run, v2):
     }  # fmt: skip
 
 
-def test_coverage_says_how_many_vectors_are_of_an_older_text(connection, run, ready):
-    connection.execute("UPDATE documents SET body = 'changed' WHERE id <= 3")
-    connection.execute("DELETE FROM documents WHERE id = 3")
-    connection.execute("INSERT INTO documents VALUES (2000, 'new'), (2001, 'new')")
-    error = refusal(connection, run, terms=Terms(max_stale_age=timedelta()))
-    assert str(error) == (
-        "documents v2 is not ready: 2 of 1,001 rows have no vector and 2 of 1,001 rows have a vector of an older text. "
-        "Next: pgvmig backfill documents v2"
+def test_coverage_says_how_long_catching_up_takes(connection, run, v2):
+    embed(connection, v2, "id <= 412")
+    connection.execute(
+        "WITH run AS (INSERT INTO pgvmig.backfill_run (run_id, version_id, host, pid, started_at, seen_at, rows_written) "
+        "VALUES (gen_random_uuid(), %(id)s, 'here', 1, now() - interval '9 hours', now(), 412) RETURNING run_id) "
+        "INSERT INTO pgvmig.backfill_sample (version_id, run_id, at, rows_written, batch_size, state) "
+        # 40 seconds of work and hours in which there was nothing to do but for twelve rows
+        "SELECT %(id)s, run_id, now() - make_interval(secs => 20000 - 5 * i), i * 50, 100, 'running' "
+        "FROM run, generate_series(0, 8) AS i",
+        {"id": v2.version_id},
     )
+    error = refusal(connection, run)
+    assert error.found == (
+        "documents v2 is not ready: 588 of 1,000 rows have no vector; a worker needs about 59 s for that "
+        "(10 rows/s in its last runs)"
+    )
+    measured = error.data["gates"]["coverage"]["measured"]
+    assert (measured["rows_per_second"], measured["catching_up_seconds"], measured["missing"]) == (10.0, 59, 588)
+
+
+def test_before_a_whole_walk_a_changed_row_may_have_been_missing_for_long(connection, run, v2):
+    embed(connection, v2, "id > 1")
+    connection.execute("UPDATE documents SET body = 'changed' WHERE id = 1")
+    assert "1 of 1,000 rows have no vector" in str(refusal(connection, run))
+    embed(connection, v2)
+    indexing.build(run, V2)
+    connection.execute("INSERT INTO documents VALUES (2000, 'new')")
+    assert cut_over(run, V2)["missing"] == 1
+
+
+def test_a_row_whose_vector_is_right_is_not_outdated(connection, run, ready):
+    connection.execute("UPDATE documents SET body = 'changed' WHERE id = 1")
+    connection.execute("UPDATE documents SET body = 'text 1' WHERE id = 1")
+    connection.execute("UPDATE pgvmig.documents_v2_stale SET queued_at = queued_at - interval '1 hour'")
+    assert len(stale(connection, ready)) == 2
+    assert cut_over(run, V2)["missing"] == 0
 
 
 def test_rows_that_became_stale_just_now_do_not_hold_up_a_switch(connection, run, ready):
@@ -105,7 +143,7 @@ def test_rows_that_became_stale_just_now_do_not_hold_up_a_switch(connection, run
     assert stale(connection, ready) == [2000, 1]
     connection.execute("UPDATE pgvmig.documents_v2_stale SET queued_at = queued_at - interval '50 s'")
     refusal(connection, run, terms=Terms(max_stale_age=timedelta(seconds=40)))
-    outcome = switch.cut_over(run, V2)
+    outcome = cut_over(run, V2)
     assert (outcome["changed"], outcome["missing"], outcome["previous"]) == (True, 2, "v1")
     (detail,) = connection.execute(
         "SELECT detail FROM pgvmig.event WHERE verb = 'cut over' AND version = 'v2' AND to_state = 'active'"
@@ -118,7 +156,7 @@ def test_a_row_is_as_stale_as_its_oldest_entry(connection, run, ready):
     connection.execute("UPDATE pgvmig.documents_v2_stale SET queued_at = queued_at - interval '61 s'")
     connection.execute("UPDATE documents SET body = 'again' WHERE id = 1")
     assert str(refusal(connection, run)).startswith(
-        "documents v2 is not ready: 1 of 1,000 rows have a vector of an older text."
+        "documents v2 is not ready: 1 vector is of an older text, for up to 61 s."
     )
 
 
@@ -128,13 +166,13 @@ def test_empty_rows_need_no_vector_while_they_are_empty(connection, run, ready):
         record_outcome(connection, ready, key, "empty")
     forget_stale(connection, ready)
     with connection.transaction(force_rollback=True):
-        assert switch.cut_over(run, V2)["missing"] == 0
+        assert cut_over(run, V2)["missing"] == 0
     connection.execute("UPDATE documents SET body = 'no longer' WHERE id = 2000")
     forget_stale(connection, ready)
     assert "1 of 1,002 rows have no vector" in str(refusal(connection, run))
 
 
-def test_failed_rows_must_be_looked_at(connection, run, ready):
+def test_failed_rows_must_be_looked_at(connection, run, v1, ready):
     connection.execute("INSERT INTO documents SELECT i, 'poison' FROM generate_series(2000, 3233) AS i")
     for key in range(2000, 3234):
         record_outcome(connection, ready, key, "failed", "poison")
@@ -146,7 +184,8 @@ def test_failed_rows_must_be_looked_at(connection, run, ready):
     connection.execute(f"{accept} WHERE key_id > 2000")
     assert str(refusal(connection, run)).startswith("documents v2 is not ready: 1 row failed and was not accepted.")
     connection.execute(accept)
-    assert switch.cut_over(run, V2)["gates"]["coverage"]["accepted"] == 1234
+    embed(connection, v1)
+    assert cut_over(run, V2)["gates"]["coverage"]["accepted"] == 1234
 
 
 def test_a_failure_of_an_older_text_is_a_missing_vector(connection, run, ready):
@@ -208,14 +247,14 @@ def test_the_index_that_we_build_serves_the_view(connection, run, metric, vector
     version = add_version(connection, "documents", "v1", {"metric": metric, "vector_type": vector_type})
     embed(connection, version)
     indexing.build(run, V1)
-    gates = switch.cut_over(run, V1)["gates"]
+    gates = cut_over(run, V1)["gates"]
     assert gates["index"] == {"passed": True, "index": "public.documents_embedding_v1_hnsw"}
 
 
 def test_ivfflat_serves_as_well(connection, run, v2):
     embed(connection, v2)
     indexing.build(run, V2, method="ivfflat", options={"lists": 4})
-    assert switch.cut_over(run, V2)["gates"]["index"]["index"] == "public.documents_embedding_v2_ivfflat"
+    assert cut_over(run, V2)["gates"]["index"]["index"] == "public.documents_embedding_v2_ivfflat"
 
 
 @pytest.mark.layouts("column")
@@ -238,25 +277,32 @@ def test_other_targets_are_named_as_the_commands_take_them(connection, run):
 def test_an_empty_table_passes(connection, run, v2):
     connection.execute("TRUNCATE documents")
     assert gates.check(run, v2.version_id) == []
-    assert switch.cut_over(run, V2)["changed"]
+    assert cut_over(run, V2)["changed"]
 
 
 def test_gates_can_be_asked_without_switching(connection, run, v2, layout):
+    prove(connection, v2)
     before = everything(connection)
-    results = {gate.gate: (gate.passed, gate.found) for gate in gates.check(run, v2.version_id)}
-    assert results == {
-        "coverage": (False, "1,000 of 1,000 rows have no vector"),
-        "capture": (True, "the triggers that follow the table fire always"),
-        "privacy": (True, "who may not see a row may not see its vector"),
-        "failed": (True, "no row failed without having been accepted"),
-        "index": (False, f"there is no vector index on embedding{'_v2' * (layout == 'column')}"),
-    }
+    results = [(gate.gate, gate.passed, gate.found) for gate in gates.check(run, v2.version_id)]
+    assert results == [
+        ("capture", True, "the triggers that follow the table fire always"),
+        ("privacy", True, "who may not see a row may not see its vector"),
+        ("parity", True, "who reads public.documents_current (1 role) finds the same through public.documents_v2"),
+        ("provenance", True, "all 0 vectors are of v2"),
+        ("coverage", False, "1,000 of 1,000 rows have no vector"),
+        ("freshness", True, "no row waits for the worker"),
+        ("failed", True, "no row failed without having been accepted"),
+        ("index", False, f"there is no vector index on embedding{'_v2' * (layout == 'column')}"),
+        ("way_back", True, "v1 is complete, fresh and indexed"),
+        *((gate, True, "as a test (0 s ago)") for gate in EVIDENCE),
+        ("evaluation", True, "no evaluation is required of it"),
+    ]  # fmt: skip
     assert everything(connection) == before
 
 
 def test_a_skipped_gate_is_kept_with_its_reason(connection, run, v2):
     terms = Terms(skip=["coverage", "index"], reason="a drill")
-    outcome = switch.cut_over(run, V2, terms)
+    outcome = cut_over(run, V2, terms)
     assert (outcome["missing"], outcome["skipped"]) == (1000, ["coverage", "index"])
     events = connection.execute(
         "SELECT source, reason, detail ->> 'skipped', detail #>> '{gates,coverage,passed}' FROM pgvmig.event "
@@ -270,23 +316,38 @@ def test_a_bulk_load_that_switched_triggers_off_is_noticed(connection, run, read
     connection.execute("UPDATE documents SET body = 'unseen' WHERE id = 1")
     connection.execute("ALTER TABLE documents ENABLE TRIGGER USER")
     with pytest.raises(GateError) as error:
-        switch.cut_over(run, V2)
+        cut_over(run, V2)
     assert error.value.found.startswith(
         "documents v2 is not ready: rows may have changed unseen: not enabled always is "
     )
     assert "pgvmig_embedding_v2_update" in error.value.found
     assert error.value.next_step.startswith("ALTER TABLE public.documents ENABLE ALWAYS TRIGGER pgvmig_embedding_v2_")
     connection.execute(error.value.next_step.partition(";")[0])
-    assert switch.cut_over(run, V2)["changed"]
+    with pytest.raises(GateError, match="v1 is no way back: rows may have changed unseen: not enabled always is ") as error:
+        cut_over(run, V2)
+    connection.execute(error.value.next_step.partition(";")[0])
+    assert cut_over(run, V2)["changed"]
+
+
+def test_a_trigger_that_somebody_dropped_is_noticed(connection, run, ready):
+    connection.execute("DROP TRIGGER pgvmig_embedding_v2_update ON documents")
+    error = refusal(connection, run)
+    assert error.found == (
+        "documents v2 is not ready: rows may have changed unseen: not there is pgvmig_embedding_v2_update"
+    )
+    connection.execute(error.next_step.partition(";")[0])
+    connection.execute("UPDATE documents SET body = 'seen' WHERE id = 1")
+    assert stale(connection, ready) == [1]
+    assert cut_over(run, V2)["changed"]
 
 
 def test_most_of_the_table_changed_a_moment_ago(connection, run, ready):
     connection.execute("UPDATE documents SET body = body || '!' WHERE id <= 400")
-    assert switch.cut_over(run, V2)["missing"] == 400
+    assert cut_over(run, V2)["missing"] == 400
     switch.roll_back(run, V2)
     connection.execute("UPDATE documents SET body = body || '!'")
-    with pytest.raises(GateError, match="1,000 of 1,000 rows have a vector of an older text"):
-        switch.cut_over(run, V2)
+    with pytest.raises(GateError, match="1,000 rows are waiting for the worker"):
+        cut_over(run, V2)
 
 
 def test_only_the_named_gate_is_skipped(connection, run, v2):
@@ -299,7 +360,7 @@ def test_only_the_named_gate_is_skipped(connection, run, v2):
 def test_a_gate_is_not_skipped_without_a_reason(connection, run, ready, reason):
     before = everything(connection)
     with pytest.raises(IllegalTransitionError) as error:
-        switch.cut_over(run, V2, Terms(skip=["coverage", "index"], reason=reason))
+        cut_over(run, V2, Terms(skip=["coverage", "index"], reason=reason))
     assert str(error.value) == (
         "gate coverage, index is to be skipped and no reason is given. Next: say why: it is kept with the event"
     )
@@ -308,10 +369,11 @@ def test_a_gate_is_not_skipped_without_a_reason(connection, run, ready, reason):
 
 def test_an_unknown_gate_is_refused(run, ready):
     with pytest.raises(IllegalTransitionError) as error:
-        switch.cut_over(run, V2, Terms(skip=["coverrage"], reason="a drill"))
+        cut_over(run, V2, Terms(skip=["coverrage"], reason="a drill"))
     assert (
         str(error.value)
-        == "there is no gate named coverrage. Next: use one of capture, coverage, failed, index, privacy"
+        == "there is no gate named coverrage. Next: use one of capture, coverage, evaluation, failed, freshness, hashes, "
+        "health, identity, index, parity, privacy, provenance, recall, visibility, way_back, standbys"
     )
 
 
@@ -342,21 +404,21 @@ def test_any_age_is_understood(connection, run, ready, age):
     connection.execute("UPDATE documents SET body = 'changed' WHERE id = 1")
     connection.execute("UPDATE pgvmig.documents_v2_stale SET queued_at = now() - %s - interval '1 s'", [age])
     refusal(connection, run, terms=Terms(max_stale_age=age))
-    assert not gates.check(run, ready.version_id, Terms(max_stale_age=age))[0].passed
     connection.execute("UPDATE pgvmig.documents_v2_stale SET queued_at = queued_at + interval '1 hour'")
-    assert gates.check(run, ready.version_id, Terms(max_stale_age=age))[0].passed
+    asked = {gate.gate: gate.passed for gate in gates.check(run, ready.version_id, Terms(max_stale_age=age))}
+    assert asked["freshness"]
 
 
 def test_the_way_back_has_the_same_gates(connection, run, ready):
-    switch.cut_over(run, V2)
+    cut_over(run, V2)
     connection.execute("UPDATE documents SET body = 'changed' WHERE id = 1")
     embed(connection, ready)
     connection.execute("UPDATE pgvmig.documents_v1_stale SET queued_at = queued_at - interval '61 s'")
     error = refusal(connection, run, verb=switch.roll_back)
     assert str(error) == (
-        "documents v1 is not ready: 1 of 1,000 rows have a vector of an older text. Next: pgvmig backfill documents v1"
+        "documents v1 is not ready: 1 vector is of an older text, for up to 61 s. Next: pgvmig backfill documents v1"
     )
-    outcome = switch.roll_back(run, V2, Terms(skip=["coverage"], reason="v2 answers badly"))
+    outcome = switch.roll_back(run, V2, Terms(skip=["freshness"], reason="v2 answers badly"))
     assert (outcome["version"], outcome["previous"]) == ("v1", "v2")
     (reason,) = connection.execute(
         "SELECT reason FROM pgvmig.event WHERE to_state = 'active' ORDER BY event_id DESC LIMIT 1"
