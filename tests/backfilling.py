@@ -82,6 +82,11 @@ class Site:
         """Return every text that the provider answered, in the order in which they came."""
         return [text for r in self.server.requests if r.provider == provider and r.status == 200 for text in r.texts]
 
+    def repeated(self) -> int:
+        """Return how many texts were embedded again, which somebody has paid for."""
+        texts = self.texts()
+        return len(texts) - len(set(texts))
+
     def embedded(self, version: str = "v2") -> int:
         """Return how many rows have a vector."""
         return self.value(f"SELECT count(*) FROM documents_{version}")

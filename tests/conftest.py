@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+
 import psycopg
 import pytest
 from no_skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401  # hooks
-from servers import SETTINGS, Cluster, ReplicatedDatabase, Servers, UnavailableError, add_vector, source
+from servers import SETTINGS, ReplicatedDatabase, Servers, UnavailableError, memory_directory, source, templates
 
 from pgvmig import embedded
 
 
+def pytest_configure():
+    """Let temporary files, and with them all that embedded servers write, be in memory where there is enough of it."""
+    if "TMPDIR" not in os.environ and (memory := memory_directory()):
+        os.environ["TMPDIR"] = tempfile.tempdir = memory
+
+
 def pytest_report_header():
-    return f"PostgreSQL for tests: {source()}"
+    return f"PostgreSQL for tests: {source()}; temporary files: {tempfile.gettempdir()}"
 
 
 def pytest_generate_tests(metafunc):
@@ -61,9 +70,15 @@ def server(servers, pg_major):
 
 
 @pytest.fixture
-def database(server):
+def installed():
+    """Whether a fresh database has the control schema already; so it is for the integration tests."""
+    return False
+
+
+@pytest.fixture
+def database(server, installed):
     """A fresh database with pgvector: `.dsn`, `.url` and `.connect()`."""
-    with server.database() as fresh:
+    with server.database(installed=installed) as fresh:
         yield fresh
 
 
@@ -77,19 +92,16 @@ def primary_and_standby():
 @pytest.fixture(scope="session")
 def _replicated_cluster(primary_and_standby):
     primary, _ = primary_and_standby
-    template = "pgvmig_template"
-    with psycopg.connect(primary.dsn(), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {template}")
-    add_vector(primary.dsn(template))
-    return Cluster("embedded", primary.major, primary.dsn(), template)
+    with templates("embedded", primary.major, primary.dsn()) as cluster:
+        yield cluster
 
 
 @pytest.fixture
-def replicated_database(primary_and_standby, _replicated_cluster):
+def replicated_database(primary_and_standby, _replicated_cluster, installed):
     """A fresh database on the primary, replayed on the standby: also `.primary`, `.standby`, `.wait_for_replay()`."""
     primary, standby = primary_and_standby
     _repair(primary, standby)
-    with _replicated_cluster.clone() as name:
+    with _replicated_cluster.clone(installed=installed) as name:
         database = ReplicatedDatabase(name, primary.major, primary.dsn(name), primary=primary, standby=standby)
         database.wait_for_replay()
         try:

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import count
+from pathlib import Path
 from typing import Any, Self
 
 import psycopg
@@ -21,10 +22,15 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import URL
 
 from pgvmig import embedded
+from pgvmig.catalog import schema
 from pgvmig.errors import ConfigError
+from pgvmig.runner import ConnectionRunner
 
 DEFAULT_MAJOR = 18
-SETTINGS = {"fsync": "off", "shared_buffers": "32MB", "max_connections": "100"}
+SETTINGS = {"fsync": "off", "shared_buffers": "32MB", "max_connections": "100", "max_wal_size": "256MB"}
+# Where Linux has memory as a file system, and how much of that a whole run may take at the most.
+_MEMORY = Path("/dev/shm")
+_ENOUGH_MEMORY = 4 * 1024**3
 _numbers = count(1)
 
 
@@ -82,21 +88,25 @@ class ReplicatedDatabase(Database):
 
 @dataclass(frozen=True)
 class Cluster:
-    """A PostgreSQL server, and the template in it that fresh databases are cloned from."""
+    """A PostgreSQL server, and the templates in it that fresh databases are cloned from.
+
+    `template` has pgvector, `installed` the control schema as well: to install it takes longer than most tests.
+    """
 
     source: str
     major: int
     conninfo: str
     template: str
+    installed: str | None = None
 
     def dsn(self, dbname: str) -> str:
         """Return the connection string of one of its databases."""
         return make_conninfo(self.conninfo, dbname=dbname)
 
     @contextmanager
-    def database(self) -> Iterator[Database]:
-        """Clone the template; the clone is dropped at the end, whoever is still connected."""
-        with self.clone() as name:
+    def database(self, *, installed: bool = False) -> Iterator[Database]:
+        """Clone a template; the clone is dropped at the end, whoever is still connected."""
+        with self.clone(installed=installed) as name:
             database = Database(name, self.major, self.dsn(name))
             try:
                 yield database
@@ -104,10 +114,10 @@ class Cluster:
                 database.close()
 
     @contextmanager
-    def clone(self) -> Iterator[str]:
+    def clone(self, *, installed: bool = False) -> Iterator[str]:
         """Yield the name of a new database, dropped at the end."""
         name = unique_name("test")
-        with _created(self.conninfo, name, self.template):
+        with _created(self.conninfo, name, (self.installed or "") if installed else self.template):
             yield name
 
 
@@ -140,6 +150,20 @@ class Servers:
         if isinstance(cluster, UnavailableError):
             raise cluster
         return cluster
+
+
+def memory_directory() -> str | None:
+    """Return a directory in memory for temporary files, None where there is none that is large enough.
+
+    Creating and dropping a database are some hundred files each, which take a disk ten times as long as memory.
+    """
+    try:
+        found = os.statvfs(_MEMORY)
+    except OSError:
+        return None
+    # A container's has 64 MB, and programs cannot be started from it: the servers' may have to be copied there.
+    roomy = found.f_bavail * found.f_frsize >= _ENOUGH_MEMORY and not found.f_flag & os.ST_NOEXEC
+    return str(_MEMORY) if roomy and os.access(_MEMORY, os.W_OK) else None
 
 
 def source() -> str:
@@ -176,12 +200,12 @@ def _docker_answers() -> bool:
 def _cluster(major: int) -> Iterator[Cluster]:
     given = os.environ.get("PGVMIG_TEST_DSN")
     if given and _major(given) == major:
-        with _template(given) as template:
-            yield Cluster("PGVMIG_TEST_DSN", major, given, template)
+        with templates("PGVMIG_TEST_DSN", major, given) as cluster:
+            yield cluster
         return
     start = _container if _started_source() == "testcontainers" else _embedded
-    with start(major) as conninfo, _template(conninfo) as template:
-        yield Cluster(_started_source(), major, conninfo, template)
+    with start(major) as conninfo, templates(_started_source(), major, conninfo) as cluster:
+        yield cluster
 
 
 @contextmanager
@@ -214,10 +238,14 @@ def _container(major: int) -> Iterator[str]:
 
 
 @contextmanager
-def _template(conninfo: str) -> Iterator[str]:
-    with _created(conninfo, unique_name("template"), "template1") as name:
-        add_vector(make_conninfo(conninfo, dbname=name))
-        yield name
+def templates(source: str, major: int, conninfo: str) -> Iterator[Cluster]:
+    """Make a server's templates; they are dropped at the end."""
+    with _created(conninfo, unique_name("template"), "template1") as template:
+        add_vector(make_conninfo(conninfo, dbname=template))
+        with _created(conninfo, unique_name("template"), template) as installed:
+            with psycopg.connect(make_conninfo(conninfo, dbname=installed)) as connection:
+                schema.install(ConnectionRunner(connection))
+            yield Cluster(source, major, conninfo, template, installed)
 
 
 @contextmanager

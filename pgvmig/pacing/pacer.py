@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Protocol, Self
@@ -29,7 +28,6 @@ _FIRST_LOOK = 1 / 16
 _NEAR, _WATCHFUL = 0.1, 1 / 5
 # How soon a pause after a batch notices that it should stop.
 _TICK = 0.1
-_WAL_SAMPLES = 32
 
 
 class AnyPacer(Protocol):
@@ -87,7 +85,6 @@ class Pacer:
         self._sleep = sleep
         self._signals = signals
         self._history = History()
-        self._wal: deque[tuple[float, int]] = deque(maxlen=_WAL_SAMPLES)
         self._controller = Controller(limits, ceiling=ceiling, now=clock())
         self._rest_until = self._good_until = clock()
 
@@ -128,10 +125,8 @@ class Pacer:
     @property
     def wal_rate(self) -> int | None:
         """How many bytes of WAL the cluster writes in a second, None where it is not known."""
-        if len(self._wal) < 2 or self._wal[-1][0] <= self._wal[0][0]:  # noqa: PLR2004
-            return None
-        (began, first), (ended, last) = self._wal[0], self._wal[-1]
-        return int((last - first) / (ended - began))
+        rate = self._history.wal_rate
+        return None if rate is None else round(rate)
 
     @property
     def pace(self) -> Pace:
@@ -236,11 +231,8 @@ class Pacer:
         except PgvmigError as error:
             # The next connection may be to another server, after a failover: its LSNs do not compare with ours.
             self._history.clear()
-            self._wal.clear()
             return lag.unreadable(error.found, error.next_step)
         self._history.add(snapshot.began, snapshot.lsn, snapshot.xid, snapshot.replayed)
-        if snapshot.lsn is not None:
-            self._wal.append((snapshot.began, snapshot.lsn))
         self._controller.limits = in_force(self._limits, snapshot, self._subject)
         return judge(snapshot, self._history, self.limits, self._clock(), subject=self._subject, signals=self._signals)
 

@@ -13,6 +13,9 @@ _RING_SIZE = 2048
 # Of how many seconds the speed of replay is taken, and how many it takes at the least to say anything.
 _REPLAY_WINDOW = 2.0
 _REPLAY_LEAST = 0.1
+# The same of how fast WAL is written: two samples that are closer than that measure a single batch.
+_WAL_WINDOW = 5.0
+_WAL_LEAST = 0.2
 
 
 class Age(NamedTuple):
@@ -112,6 +115,11 @@ class History:
     wal: Ring = field(default_factory=Ring)
     xids: Ring = field(default_factory=Ring)
     replays: defaultdict[str, Replay] = field(default_factory=lambda: defaultdict(Replay))
+
+    @property
+    def wal_rate(self) -> float | None:
+        """How many bytes of WAL the cluster has written a second in the last few seconds, None where not known yet."""
+        return self.wal.rate(_WAL_WINDOW, _WAL_LEAST)
 
     def add(self, clock: float, lsn: int | None, xid: int | None, replayed: Mapping[str, int] | None = None) -> None:
         """Take a reading's samples. Without an LSN it was of another server, and what went before says nothing."""

@@ -4,6 +4,7 @@ import lifecycle
 import pytest
 from backfilling import Site
 
+from pgvmig.catalog import standbys
 from pgvmig.demo.model_server import serving
 from pgvmig.demo.models import HashModel
 
@@ -22,6 +23,12 @@ def pytest_generate_tests(metafunc):
 
 
 @pytest.fixture
+def installed(request):
+    """Fresh databases have the control schema, but for tests marked `bare`."""
+    return request.node.get_closest_marker("bare") is None
+
+
+@pytest.fixture
 def layout():
     """The layout of the versions that a test adds; the mark `layouts` runs it in both."""
     return "column"
@@ -30,6 +37,24 @@ def layout():
 @pytest.fixture(autouse=True)
 def _layout_of_versions(layout, monkeypatch):
     monkeypatch.setattr(lifecycle, "LAYOUT", layout)
+
+
+@pytest.fixture
+def primary(replicated_database):
+    """The primary with the control schema, its standby declared, and a table for a load."""
+    connection = replicated_database.connect()
+    lifecycle.install(connection)
+    connection.execute("CREATE TABLE load (n int)")
+    standbys.add(connection, "standby1")
+    replicated_database.wait_for_replay()
+    return connection
+
+
+@pytest.fixture
+def one_by_one(tmp_path, monkeypatch):
+    """Let workers send the provider `new` one request at a time, so that it is known what is lost with one."""
+    (tmp_path / "pgvmig.toml").write_text("[providers.new]\nconcurrency = 1\n")
+    monkeypatch.setenv("PGVMIG_CONFIG", str(tmp_path / "pgvmig.toml"))
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from migrating import OwnProject
 from pgvmig.address import address
 from pgvmig.errors import ConfigError, GateError, SchemaVersionError
 
+pytestmark = pytest.mark.bare
+
 V1 = address("documents", "v1")
 
 ADD = 'op.add_embedding("documents", "v1", CONTRACT)', 'op.drop_embedding("documents", "v1")'

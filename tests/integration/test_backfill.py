@@ -264,6 +264,7 @@ class TestKeys:
         assert site.run().versions["documents v2"].written == len(values)
         assert site.problems(v2) == []
 
+    @pytest.mark.bare
     def test_without_a_place_on_the_search_path(self, database, model_server, monkeypatch):
         """Another schema for the table, another for pgvector."""
         monkeypatch.setenv("PGVMIG_NEW_BASE_URL", model_server.base_url("new"))

@@ -79,6 +79,7 @@ def test_uninstalling_is_refused_while_there_are_versions(connection, run):
     assert schema.uninstall(run) is True
 
 
+@pytest.mark.bare
 def test_a_database_without_it_says_so(database):
     with pytest.raises(SchemaVersionError) as error:
         schema.require(ConnectionRunner(database.connect()))

@@ -21,10 +21,8 @@ BATCH = 20
 
 
 @pytest.fixture
-def v2(site, tmp_path, monkeypatch):
+def v2(site, one_by_one):
     """One request at a time, so that it is known what is lost with a connection."""
-    (tmp_path / "pgvmig.toml").write_text("[providers.new]\nconcurrency = 1\n")
-    monkeypatch.setenv("PGVMIG_CONFIG", str(tmp_path / "pgvmig.toml"))
     site.documents(ROWS)
     return site.version()
 
@@ -39,11 +37,6 @@ def run(proxy, **options):
     """Run a worker through the proxy."""
     given = {"max_time": 60.0, "lease": LEASE, "batch_size": BATCH} | options
     return worker.run(Options(dsn=proxy.dsn, **given))
-
-
-def repeated(site):
-    texts = site.texts()
-    return len(texts) - len(set(texts))
 
 
 def counted(site):
@@ -64,7 +57,7 @@ def test_cut_again_and_again(site, v2, proxy):
             proxy.cut()
         assert working.join().why == "done"
     assert site.problems(v2) == []
-    assert repeated(site) <= cuts * BATCH
+    assert site.repeated() <= cuts * BATCH
     assert counted(site) == ROWS
     ended = site.execute("SELECT ended_why FROM pgvmig.backfill_run ORDER BY started_at").fetchall()
     assert {why for (why,) in ended} == {"done", "lost its connection"}
@@ -77,7 +70,7 @@ def test_the_answer_to_a_commit_is_lost(site, v2, proxy):
     assert (result.why, proxy.lose_answers) == ("done", 0)
     assert site.problems(v2) == []
     # Committed is committed: the next attempt saw it, and nobody paid again.
-    assert repeated(site) == 0
+    assert site.repeated() == 0
     assert counted(site) == ROWS
 
 
@@ -90,7 +83,7 @@ def test_the_answer_to_a_commit_is_lost_while_stale_rows_are_written(site, v2, p
     assert run(proxy).why == "done"
     assert proxy.lose_answers == 0
     assert site.problems(v2) == []
-    assert repeated(site) == 0
+    assert site.repeated() == 0
     assert len(site.texts()) == ROWS // 2
 
 
@@ -100,7 +93,7 @@ def test_a_commit_never_arrives(site, v2, proxy):
     assert run(proxy).why == "done"
     assert proxy.lose_commits == 0
     assert site.problems(v2) == []
-    assert repeated(site) <= 2 * BATCH
+    assert site.repeated() <= 2 * BATCH
     assert counted(site) == ROWS
 
 
@@ -115,7 +108,7 @@ def test_a_line_that_stalls_for_a_while(site, v2, proxy):
             assert site.embedded() == before
         assert working.join().why == "done"
     assert site.problems(v2) == []
-    assert repeated(site) == 0
+    assert site.repeated() == 0
 
 
 def test_a_server_that_does_not_come_back_ends_the_run(site, v2, proxy, monkeypatch):

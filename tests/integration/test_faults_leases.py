@@ -14,10 +14,8 @@ BATCH = 16
 
 
 @pytest.fixture
-def v2(site, tmp_path, monkeypatch):
+def v2(site, one_by_one):
     """One request at a time, so that it is known what is asked for twice."""
-    (tmp_path / "pgvmig.toml").write_text("[providers.new]\nconcurrency = 1\n")
-    monkeypatch.setenv("PGVMIG_CONFIG", str(tmp_path / "pgvmig.toml"))
     site.documents(ROWS)
     return site.version()
 
@@ -26,11 +24,6 @@ def v2(site, tmp_path, monkeypatch):
 def nobody_renews(monkeypatch):
     """A process that gets no time to look after its leases."""
     monkeypatch.setattr(companion.Companion, "_renew", lambda self: None)
-
-
-def repeated(site):
-    texts = site.texts()
-    return len(texts) - len(set(texts))
 
 
 @pytest.mark.layouts
@@ -42,7 +35,7 @@ def test_a_worker_takes_nothing_from_itself(site, v2, nobody_renews, stale):
         site.server.requests.clear()
     slow(site, 1.3)
     assert site.run(lease=1.0, batch_size=BATCH).why == "done"
-    assert repeated(site) == 0
+    assert site.repeated() == 0
     assert site.problems(v2) == []
 
 
@@ -83,7 +76,7 @@ def test_a_second_worker_has_taken_over(site, v2, nobody_renews, stale):
         assert slow.join().why == "done"
     assert site.run().why == "done"
     assert site.problems(v2) == []
-    assert repeated(site) <= BATCH
+    assert site.repeated() <= BATCH
     assert site.value("SELECT count(*) FROM documents_v2") == ROWS
 
 
@@ -94,6 +87,6 @@ def test_the_workers_wall_clock_does_not_count(site, v2, monkeypatch):
     monkeypatch.setattr(time, "time", lambda: real() + generator.choice([-86_400, 0, 86_400]))
     with Background(lambda: site.run(lease=1.0)) as one, Background(lambda: site.run(lease=1.0)) as other:
         assert {one.join().why, other.join().why} == {"done"}
-    assert repeated(site) == 0
+    assert site.repeated() == 0
     assert site.problems(v2) == []
     assert site.value("SELECT bool_and(ended_at BETWEEN started_at AND clock_timestamp()) FROM pgvmig.backfill_run")

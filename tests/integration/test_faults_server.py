@@ -31,11 +31,9 @@ BATCH = 20
 
 
 @pytest.fixture
-def slow_provider(model_server, monkeypatch, tmp_path):
+def slow_provider(model_server, monkeypatch, one_by_one):
     """Requests one by one, so that it is known what is lost with a connection."""
     monkeypatch.setenv("PGVMIG_NEW_BASE_URL", model_server.base_url("new"))
-    (tmp_path / "pgvmig.toml").write_text("[providers.new]\nconcurrency = 1\n")
-    monkeypatch.setenv("PGVMIG_CONFIG", str(tmp_path / "pgvmig.toml"))
     model_server.latency = 0.05
     return model_server
 
@@ -65,11 +63,6 @@ def reconnect(site):
     site.connection = site.database.connect()
 
 
-def repeated(site):
-    texts = site.texts()
-    return len(texts) - len(set(texts))
-
-
 @pytest.mark.layouts
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_restarted(site, v2, replicated_database, mode):
@@ -80,7 +73,7 @@ def test_restarted(site, v2, replicated_database, mode):
         reconnect(site)
         assert running.join().why == "done"
     assert site.problems(v2) == []
-    assert repeated(site) <= BATCH
+    assert site.repeated() <= BATCH
 
 
 def test_a_backend_crashes(site, v2):
@@ -92,7 +85,7 @@ def test_a_backend_crashes(site, v2):
         assert running.join().why == "done"
     reconnect(site)
     assert site.problems(v2) == []
-    assert repeated(site) <= BATCH
+    assert site.repeated() <= BATCH
 
 
 def test_read_only_for_a_while(site, v2):
@@ -106,7 +99,7 @@ def test_read_only_for_a_while(site, v2):
             assert site.embedded() == before
         assert running.join().why == "done"
     assert site.problems(v2) == []
-    assert repeated(site) <= BATCH
+    assert site.repeated() <= BATCH
 
 
 def test_frozen_for_a_while(site, v2, replicated_database, monkeypatch):
@@ -119,7 +112,7 @@ def test_frozen_for_a_while(site, v2, replicated_database, monkeypatch):
             wait_until(lambda: any("connecting again" in (at.waiting or "") for at in said))
         assert running.join().why == "done"
     assert site.problems(v2) == []
-    assert repeated(site) <= 2 * BATCH
+    assert site.repeated() <= 2 * BATCH
 
 
 def test_a_worker_ends_although_the_server_is_frozen(site, v2, replicated_database, monkeypatch):
@@ -167,7 +160,7 @@ def test_failover(slow_provider):
             stop.set()
             assert running.join().why == "signal"
         assert site.problems(v2) == []
-        assert repeated(site) <= BATCH
+        assert site.repeated() <= BATCH
         site.database.close()
 
 

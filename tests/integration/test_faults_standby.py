@@ -22,11 +22,9 @@ LIMITS = Limits(max_lag=timedelta(seconds=0.5), interval=timedelta(seconds=0.1),
 
 
 @pytest.fixture
-def site(replicated_database, model_server, monkeypatch, tmp_path, layout):
+def site(replicated_database, model_server, monkeypatch, one_by_one, layout):
     """A primary with its standby declared; requests one by one, so that a run takes some seconds."""
     monkeypatch.setenv("PGVMIG_NEW_BASE_URL", model_server.base_url("new"))
-    (tmp_path / "pgvmig.toml").write_text("[providers.new]\nconcurrency = 1\n")
-    monkeypatch.setenv("PGVMIG_CONFIG", str(tmp_path / "pgvmig.toml"))
     model_server.latency = 0.03
     site = Site(replicated_database, model_server, layout)
     standbys.add(site.connection, "standby1")

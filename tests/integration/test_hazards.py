@@ -215,6 +215,7 @@ MIND = (
 )
 
 
+@pytest.mark.bare
 def test_installing_where_every_table_is_published(database, tmp_path, caplog, monkeypatch, capsys):
     connection = database.connect()
     connection.execute("CREATE PUBLICATION all_of_it FOR ALL TABLES")
@@ -229,6 +230,7 @@ def test_installing_where_every_table_is_published(database, tmp_path, caplog, m
     assert capsys.readouterr().out.splitlines()[-1] == f"Mind: {MIND}"
 
 
+@pytest.mark.bare
 def test_elsewhere_installing_is_quiet(database, tmp_path, caplog):
     project = OwnProject(database.url, tmp_path / "migrations")
     project.revision("op.install_pgvmig()")

@@ -11,7 +11,7 @@ from pgvmig import embedded
 from pgvmig.address import address
 from pgvmig.errors import UsageError
 
-pytestmark = pytest.mark.majors(18, 16)
+pytestmark = [pytest.mark.majors(18, 16), pytest.mark.bare]
 
 CATALOG = """
     SELECT 'view', c.oid::regclass::text, pg_get_viewdef(c.oid) || c.reloptions::text FROM pg_class c

@@ -1,26 +1,23 @@
 """Pacing against a real standby that is paused, delayed, frozen, stopped or out of sight."""
 
-import signal
 import subprocess
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 
-import psutil
 import psycopg
 import pytest
-from lifecycle import install
+from breaking import frozen, replay_paused, setting
+from judging import OK, STOP, UNKNOWN
 
 from pgvmig.catalog import standbys
 from pgvmig.errors import SignalError
 from pgvmig.pacing import asking as reading
 from pgvmig.pacing.limits import Limits
 from pgvmig.pacing.pacer import Pacer
-from pgvmig.pacing.signals import SignalState
 
 pytestmark = pytest.mark.standby
 
-OK, STOP, UNKNOWN = SignalState.OK, SignalState.STOP, SignalState.UNKNOWN
 MAX_LAG = timedelta(seconds=0.5)
 ROLE = "pgvmig_pacing_test"
 
@@ -38,14 +35,8 @@ def never():
 
 
 @pytest.fixture
-def connection(replicated_database):
-    """The primary with the control schema and standby1 declared."""
-    connection = replicated_database.connect()
-    install(connection)
-    connection.execute("CREATE TABLE load (n int)")
-    standbys.add(connection, "standby1")
-    replicated_database.wait_for_replay()
-    return connection
+def connection(primary):
+    return primary
 
 
 @pytest.fixture
@@ -78,45 +69,6 @@ def check_until(pacer, condition, meanwhile=lambda: None, seconds=60):
 
 def is_stop(verdict):
     return verdict.state is STOP
-
-
-@contextmanager
-def paused(standby):
-    standby.execute("SELECT pg_wal_replay_pause()")
-    deadline = time.monotonic() + 30
-    while standby.execute("SELECT pg_get_wal_replay_pause_state()").fetchone()[0] != "paused":
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    try:
-        yield
-    finally:
-        standby.execute("SELECT pg_wal_replay_resume()")
-
-
-@contextmanager
-def frozen(pid):
-    """Stop a server's processes where they are, as a swapping or suspended machine would."""
-    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in processes:
-            with suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGCONT)
-
-
-@contextmanager
-def apply_delay(standby, delay):
-    standby.execute(f"ALTER SYSTEM SET recovery_min_apply_delay = '{delay}'")
-    standby.execute("SELECT pg_reload_conf()")
-    try:
-        yield
-    finally:
-        standby.execute("ALTER SYSTEM RESET recovery_min_apply_delay")
-        standby.execute("SELECT pg_reload_conf()")
 
 
 @contextmanager
@@ -176,7 +128,7 @@ def test_it_reads_through_its_own_connection(connection, pacer):
 
 def test_replay_paused(connection, standby, pacer):
     assert pacer.wait(never).may_write
-    with paused(standby):
+    with replay_paused(standby):
         load(connection)
         verdicts = check_until(pacer, is_stop)
         assert "the limit is 500 ms" in verdicts[-1].reason
@@ -187,7 +139,7 @@ def test_replay_paused(connection, standby, pacer):
 
 
 def test_patience_ends(connection, standby, replicated_database):
-    with paused(standby), Pacer.open(replicated_database.dsn, limits(2)) as pacer:
+    with replay_paused(standby), Pacer.open(replicated_database.dsn, limits(2)) as pacer:
         load(connection)
         with pytest.raises(SignalError, match="replication lag of standby1 is STOP"):
             pacer.wait(never)
@@ -201,7 +153,7 @@ def test_a_wait_ends_when_replay_goes_on(connection, standby, pacer):
         if len(seen) == 5:
             standby.execute("SELECT pg_wal_replay_resume()")
 
-    with paused(standby):
+    with replay_paused(standby):
         load(connection)
         check_until(pacer, is_stop)
         assert pacer.wait(never, resume_after_a_while).state is OK
@@ -209,7 +161,7 @@ def test_a_wait_ends_when_replay_goes_on(connection, standby, pacer):
 
 
 def test_stop_ends_a_wait(connection, standby, pacer):
-    with paused(standby):
+    with replay_paused(standby):
         load(connection)
         asked = []
         assert not pacer.wait(lambda: asked.append(1) or len(asked) > 3).may_write
@@ -219,7 +171,7 @@ def test_stop_ends_a_wait(connection, standby, pacer):
 def test_bytes_alone_stop_before_the_time_does(connection, standby, replicated_database):
     with Pacer.open(replicated_database.dsn, Limits(max_lag=timedelta(hours=1), max_lag_bytes=100_000)) as pacer:
         assert pacer.wait(never).may_write
-        with paused(standby):
+        with replay_paused(standby):
             load(connection)
             found = pacer.check()
             assert found.state is STOP
@@ -227,7 +179,7 @@ def test_bytes_alone_stop_before_the_time_does(connection, standby, replicated_d
 
 
 def test_apply_delay_after_one_small_write(connection, standby, pacer):
-    with apply_delay(standby, "3s"):
+    with setting(standby, "recovery_min_apply_delay", "3s"):
         assert pacer.wait(never).may_write
         connection.execute("INSERT INTO load VALUES (1)")
         found = check_until(pacer, is_stop)[-1]
@@ -236,7 +188,7 @@ def test_apply_delay_after_one_small_write(connection, standby, pacer):
 
 
 def test_apply_delay_under_small_steady_writes(connection, standby, pacer):
-    with apply_delay(standby, "2s"):
+    with setting(standby, "recovery_min_apply_delay", "2s"):
 
         def trickle():
             connection.execute("INSERT INTO load VALUES (1)")
@@ -249,7 +201,7 @@ def test_apply_delay_under_small_steady_writes(connection, standby, pacer):
 
 def test_a_frozen_standby(connection, replicated_database, pacer):
     assert pacer.wait(never).may_write
-    with frozen(replicated_database.standby.pid):
+    with frozen(replicated_database.standby):
         assert pacer.check().state is not STOP  # it has everything so far
         connection.execute("INSERT INTO load VALUES (1)")
         verdicts = check_until(pacer, is_stop)
@@ -377,7 +329,7 @@ def test_a_restarted_primary(connection, replicated_database, pacer):
 def test_a_frozen_primary_does_not_hold_us(connection, replicated_database, pacer, monkeypatch):
     assert pacer.wait(never).may_write
     monkeypatch.setattr(reading, "DEADLINE_SECONDS", 0.3)
-    with frozen(replicated_database.primary.pid):
+    with frozen(replicated_database.primary):
         found = pacer.check()
     assert (found.state, found.reason) == (UNKNOWN, "no answer within 0.3 s")
     monkeypatch.undo()
@@ -392,6 +344,7 @@ def test_a_reading_that_takes_too_long_is_given_up(connection, replicated_databa
     assert (found.state, found.reason) == (UNKNOWN, "canceling statement due to statement timeout")
 
 
+@pytest.mark.bare
 def test_no_control_schema(replicated_database):
     with Pacer.open(replicated_database.dsn) as pacer:
         found = pacer.check()
@@ -411,7 +364,7 @@ def test_a_standby_with_a_dsn(connection, standby, replicated_database, pacer):
     standbys.add(connection, "standby1", replicated_database.standby_dsn)
     load(connection)
     assert pacer.wait(never).state is OK
-    with paused(standby):
+    with replay_paused(standby):
         load(connection)
         check_until(pacer, is_stop)
     assert pacer.wait(never).state is OK
@@ -421,7 +374,7 @@ def test_a_standby_that_does_not_answer(connection, replicated_database, pacer, 
     standbys.add(connection, "standby1", replicated_database.standby_dsn)
     assert pacer.wait(never).may_write
     monkeypatch.setattr(reading, "DEADLINE_SECONDS", 0.3)
-    with frozen(replicated_database.standby.pid):
+    with frozen(replicated_database.standby):
         found = pacer.check()  # caught up by all that the primary knows
     assert (found.state, found.reason) == (UNKNOWN, "standby1: its DSN does not answer (no answer within 0.3 s)")
     monkeypatch.undo()

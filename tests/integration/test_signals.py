@@ -7,23 +7,17 @@ from datetime import timedelta
 import psycopg
 import pytest
 from backfilling import DOCUMENTS, Background, wait_until
+from judging import NOT_APPLICABLE, OK, STOP, UNKNOWN
 from lifecycle import add_version, install
 from psycopg.conninfo import make_conninfo
+from watching import is_ok, one, pacers, stops, until
 
 from pgvmig.catalog import standbys
 from pgvmig.pacing.limits import DEFAULTS
-from pgvmig.pacing.pacer import Pacer
 from pgvmig.pacing.registry import SIGNALS
-from pgvmig.pacing.signals import SignalState, Subject
 
 pytestmark = pytest.mark.majors(18, 16)
 
-OK, STOP, UNKNOWN, NOT_APPLICABLE = (
-    SignalState.OK,
-    SignalState.STOP,
-    SignalState.UNKNOWN,
-    SignalState.NOT_APPLICABLE,
-)
 ROLE = "pgvmig_signals_test"
 
 
@@ -47,45 +41,8 @@ def relation(connection):
 @pytest.fixture
 def watch(database, relation):
     """Open pacers for the table, with limits of their own."""
-    pacers = []
-
-    def opened(*, dsn=database.dsn, about=relation, pids=(), **limits):
-        subject = Subject(relation=about, slot="embedding", pids=frozenset(pids))
-        pacers.append(Pacer.open(dsn, DEFAULTS.changed(**limits), subject=subject))
-        return pacers[-1]
-
-    yield opened
-    for pacer in pacers:
-        pacer.close()
-
-
-def readings(pacer, kind):
-    return [reading for reading in pacer.check().readings if reading.kind == kind]
-
-
-def one(pacer, kind):
-    (found,) = readings(pacer, kind)
-    return found
-
-
-def until(pacer, kind, condition, seconds=30):
-    """Read until a reading of that kind fulfils the condition, and return it."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = readings(pacer, kind)
-        for reading in found:
-            if condition(reading):
-                return reading
-        assert time.monotonic() < deadline, found
-        time.sleep(0.05)
-
-
-def stops(reading):
-    return reading.state is STOP
-
-
-def is_ok(reading):
-    return reading.state is OK and reading.speed == 1.0
+    with pacers(database.dsn, relation) as opened:
+        yield opened
 
 
 @contextmanager

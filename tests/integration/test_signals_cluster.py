@@ -1,31 +1,23 @@
 """Signals that need a server of their own: slots that are lost, archiving that fails, wraparound, and its standby."""
 
-import os
-import signal
 import threading
-import time
 from contextlib import contextmanager
 from datetime import timedelta
 
-import psutil
 import psycopg
 import pytest
 from backfilling import DOCUMENTS, Background
+from breaking import frozen, setting
+from judging import NOT_APPLICABLE, STOP
 from lifecycle import add_version, install
 from servers import SETTINGS, add_vector
+from watching import is_ok, pacers, stops, until
 
 from pgvmig import embedded
 from pgvmig.catalog import standbys
 from pgvmig.pacing.limits import DEFAULTS
 from pgvmig.pacing.pacer import Pacer
-from pgvmig.pacing.signals import SignalState, Subject
 
-OK, STOP, UNKNOWN, NOT_APPLICABLE = (
-    SignalState.OK,
-    SignalState.STOP,
-    SignalState.UNKNOWN,
-    SignalState.NOT_APPLICABLE,
-)
 OWN = SETTINGS | {
     "wal_level": "logical",
     "archive_mode": "on",
@@ -69,50 +61,8 @@ def watch(server):
     """Open pacers for the table, with limits of their own."""
     with connected(server.dsn()) as connection:
         relation = connection.execute("SELECT 'documents'::regclass::oid").fetchone()[0]
-    pacers = []
-
-    def opened(dsn=None, **limits):
-        subject = Subject(relation=relation, slot="embedding")
-        pacers.append(Pacer.open(dsn or server.dsn(), DEFAULTS.changed(**limits), subject=subject))
-        return pacers[-1]
-
-    yield opened
-    for pacer in pacers:
-        pacer.close()
-
-
-def until(pacer, kind, condition, seconds=60):
-    """Read until a reading of that kind fulfils the condition, and return it."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = [reading for reading in pacer.check().readings if reading.kind == kind]
-        for reading in found:
-            if condition(reading):
-                return reading
-        assert time.monotonic() < deadline, found
-        time.sleep(0.1)
-
-
-def stops(reading):
-    return reading.state is STOP
-
-
-def is_ok(reading):
-    return reading.state is OK and reading.speed == 1.0
-
-
-@contextmanager
-def configured(connection, **settings):
-    """Change settings of the server for the block."""
-    for name, value in settings.items():
-        connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
-    connection.execute("SELECT pg_reload_conf()")
-    try:
-        yield
-    finally:
-        for name in settings:
-            connection.execute(f"ALTER SYSTEM RESET {name}")
-        connection.execute("SELECT pg_reload_conf()")
+    with pacers(server.dsn(), relation) as opened:
+        yield opened
 
 
 @contextmanager
@@ -148,7 +98,7 @@ def test_a_slot_on_its_way_to_being_lost(connection, watch):
     pacer = watch(max_slot_wal=2**40)
     connection.execute("CHECKPOINT")
     with (
-        configured(connection, max_slot_wal_keep_size="64MB"),
+        setting(connection, "max_slot_wal_keep_size", "64MB"),
         slot(connection, "pg_create_physical_replication_slot('gone', true)"),
     ):
         assert until(pacer, "replication slots", is_ok).pressure < 0.5
@@ -171,7 +121,7 @@ def test_archiving_that_fails_and_recovers(connection, watch):
     pacer = watch()
     fill_segments(connection, 1)
     assert until(pacer, "WAL archiving", is_ok).reason.endswith(" to be archived")
-    with configured(connection, archive_command="false"):
+    with setting(connection, "archive_command", "false"):
         fill_segments(connection, 1)
         found = until(pacer, "WAL archiving", stops)
         assert found.reason.startswith("archiving fails, last for 00000001")
@@ -182,7 +132,7 @@ def test_archiving_that_fails_and_recovers(connection, watch):
 
 def test_archiving_that_does_not_keep_up(connection, watch):
     pacer = watch(max_archive_backlog=2)
-    with configured(connection, archive_command=""):
+    with setting(connection, "archive_command", ""):
         fill_segments(connection, 4)
         found = until(pacer, "WAL archiving", stops)
         assert " WAL files wait to be archived, the limit is 2" in found.reason
@@ -263,16 +213,6 @@ def test_a_vacuum_of_a_table_that_is_due_for_wraparound(server, connection, watc
 
 
 @pytest.fixture
-def primary(replicated_database):
-    connection = replicated_database.connect()
-    install(connection)
-    connection.execute("CREATE TABLE load (n int)")
-    standbys.add(connection, "standby1")
-    replicated_database.wait_for_replay()
-    return connection
-
-
-@pytest.fixture
 def pacer(replicated_database, primary):
     limits = DEFAULTS.changed(
         max_sync_wait=timedelta(milliseconds=300), max_horizon_age=timedelta(seconds=1), max_lag=timedelta(minutes=5)
@@ -283,20 +223,8 @@ def pacer(replicated_database, primary):
 
 @pytest.fixture
 def synchronous(replicated_database, primary):
-    with configured(primary, synchronous_standby_names="standby1"):
+    with setting(primary, "synchronous_standby_names", "standby1"):
         yield
-
-
-@contextmanager
-def frozen(pid):
-    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    for process in processes:
-        os.kill(process.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in processes:
-            os.kill(process.pid, signal.SIGCONT)
 
 
 @pytest.mark.usefixtures("synchronous")
@@ -321,7 +249,7 @@ def test_the_synchronous_standby_does_not_answer(replicated_database, primary, p
         is_frozen.wait()
         session.execute("INSERT INTO load VALUES (1)")
 
-    with Background(commit), frozen(replicated_database.standby.pid):
+    with Background(commit), frozen(replicated_database.standby):
         is_frozen.set()
         found = until(pacer, "synchronous replication", stops)
         who = f"session {session.info.backend_pid} (postgres, application shop)"
@@ -335,7 +263,7 @@ def test_a_standby_that_holds_the_primarys_rows(replicated_database, primary, pa
         primary.execute("INSERT INTO load VALUES (1)")
 
     until(pacer, "xmin horizon", is_ok)
-    with connected(replicated_database.standby_dsn) as standby, configured(standby, hot_standby_feedback="on"):
+    with connected(replicated_database.standby_dsn) as standby, setting(standby, "hot_standby_feedback", "on"):
         with connected(replicated_database.standby_dsn) as report:
             report.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
             report.execute("SELECT count(*) FROM load")

@@ -160,6 +160,7 @@ def test_none_does_not_pass_an_add_that_has_yet_to_commit(database, connection):
     assert not standbys.is_none(connection)
 
 
+@pytest.mark.bare
 def test_without_the_control_schema(database):
     connection = database.connect()
     for verb in (standbys.all_standbys, standbys.is_none, standbys.none, lambda c: standbys.add(c, "s1")):

@@ -16,24 +16,30 @@ from pgvmig.pacing.units import size
 WAL, DATABASE, FREE = "size of pg_wal", "size of the database", "free disk space"
 
 
-def _capped(name: str, setting: str, look: Look, limit: int | None, step: str) -> tuple[Reading, ...]:
-    (row,) = look.rows
-    if row["bytes"] is None or limit is None:
-        return (unknown(name, f"the {name} is not known"),)
-    reason = f"the {name} is {size(row['bytes'])}"
-    if row["bytes"] <= limit:
-        return (ok(name, reason),)
-    return (stop(name, f"{reason}, {setting} is {size(limit)}", step),)
+def _cap(name: str, setting: str, what: str, *, step: str, incident: str, query: str, every: float) -> Signal:
+    """Return the signal of a size that the database knows, and of the limit that may be set for it."""
 
+    def judge(look: Look) -> tuple[Reading, ...]:
+        (row,) = look.rows
+        limit = getattr(look.limits, setting)
+        if row["bytes"] is None or limit is None:
+            return (unknown(name, f"the {name} is not known"),)
+        reason = f"the {name} is {size(row['bytes'])}"
+        if row["bytes"] <= limit:
+            return (ok(name, reason),)
+        return (stop(name, f"{reason}, {setting} is {size(limit)}", step),)
 
-def _judge_wal(look: Look) -> tuple[Reading, ...]:
-    step = "look for what retains WAL (slots, archiving, wal_keep_size), or wait for the next checkpoint"
-    return _capped(WAL, "max_pg_wal", look, look.limits.max_pg_wal, step)
-
-
-def _judge_database(look: Look) -> tuple[Reading, ...]:
-    step = "make room, or raise max_database_size"
-    return _capped(DATABASE, "max_database_size", look, look.limits.max_database_size, step)
+    return Signal(
+        name=name,
+        meaning=f"the {what} is not larger than `{setting}`",
+        incident=incident,
+        judge=judge,
+        limits=(setting,),
+        default="off",
+        off=unset(setting),
+        query=query,
+        every=every,
+    )
 
 
 def _free(limits: Limits) -> Rows:
@@ -55,26 +61,22 @@ def _judge_free(look: Look) -> tuple[Reading, ...]:
     return (stop(FREE, f"{reason}, min_free_disk is {size(limit)}", "make room"),)
 
 
-WAL_SIGNAL = Signal(
-    name=WAL,
-    meaning="the directory pg_wal is not larger than `max_pg_wal`",
+WAL_SIGNAL = _cap(
+    WAL,
+    "max_pg_wal",
+    "directory pg_wal",
+    step="look for what retains WAL (slots, archiving, wal_keep_size), or wait for the next checkpoint",
     incident="pg_wal has a volume of its own, which fills while nobody looks, and the server stops",
-    judge=_judge_wal,
-    limits=("max_pg_wal",),
-    default="off",
-    off=unset("max_pg_wal"),
     query="pg_wal_size",
     every=1.0,
 )
 
-DATABASE_SIGNAL = Signal(
-    name=DATABASE,
-    meaning="the database is not larger than `max_database_size`",
+DATABASE_SIGNAL = _cap(
+    DATABASE,
+    "max_database_size",
+    "database",
+    step="make room, or raise max_database_size",
     incident="a managed service turns read-only at its storage limit, or grows it, which is billed for ever",
-    judge=_judge_database,
-    limits=("max_database_size",),
-    default="off",
-    off=unset("max_database_size"),
     query="database_size",
     # It asks the file system for every file of the database.
     every=5.0,

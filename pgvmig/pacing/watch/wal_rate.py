@@ -8,14 +8,10 @@ from pgvmig.pacing.units import size
 
 NAME = "WAL rate"
 
-_WINDOW_SECONDS = 5.0
-# Two samples that are closer than that measure a single batch.
-_LEAST_SECONDS = 0.2
-
 
 def _judge(look: Look) -> tuple[Reading, ...]:
     limit = look.limits.max_wal_rate or 0
-    rate = look.history.wal.rate(_WINDOW_SECONDS, _LEAST_SECONDS)
+    rate = look.history.wal_rate
     if rate is None:
         return (unknown(NAME, "how much WAL is written in a second is not known yet"),)
     reason, pressure = f"the cluster writes {size(round(rate))} of WAL in a second", share(rate, limit)
