@@ -94,6 +94,10 @@ class GateError(BlockedError):
     """A gate did not pass."""
 
 
+class TooEarlyError(BlockedError):
+    """The backfill has not got far enough yet for what was asked."""
+
+
 class SignalError(BlockedError):
     """A pacing signal stops the worker, or its state is unknown, which stops it as well."""
 

@@ -1,0 +1,101 @@
+-- What an evaluation must have shown before a switch.
+
+-- Require of a version's evaluation that it keeps these thresholds (as `pgvmig evaluate` has them), or with NULL require
+-- none any more. Leaves an event; returns whether anything changed.
+CREATE OR REPLACE FUNCTION pgvmig.require_evaluation(
+    relation regclass, version text, thresholds jsonb, slot text DEFAULT 'embedding', reason text DEFAULT NULL
+) RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v pgvmig.version := pgvmig.find_version($1, $2, $4);
+    unknown text := (SELECT string_agg(k, ', ' ORDER BY k)
+                     FROM jsonb_object_keys(coalesce($3, '{}')) AS k WHERE k NOT IN ('max_drop', 'min', 'max_p95_ratio'));
+BEGIN
+    IF unknown IS NOT NULL OR $3 = '{}' THEN
+        RAISE EXCEPTION 'no evaluation can show %', coalesce(unknown, 'nothing')
+            USING ERRCODE = 'PV004',
+                  HINT = 'thresholds are like {"max_drop": {"nDCG@10": 0.01}, "min": {"nDCG@10": 0.3}, "max_p95_ratio": 2}; '
+                         || 'NULL requires no evaluation';
+    ELSIF v.thresholds IS NOT DISTINCT FROM $3 THEN
+        RETURN false;
+    END IF;
+    UPDATE pgvmig.version x SET thresholds = $3 WHERE x.version_id = v.version_id;
+    INSERT INTO pgvmig.event (source, verb, relation, slot, version, reason, revision, detail)
+    VALUES (coalesce(nullif(current_setting('pgvmig.source', true), ''), 'sql'),
+            CASE WHEN $3 IS NULL THEN 'require no evaluation' ELSE 'require evaluation' END,
+            pgvmig.label($1, 'embedding'), $4, $2, $5, nullif(current_setting('pgvmig.revision', true), ''),
+            jsonb_build_object('thresholds', $3, 'before', v.thresholds));
+    RETURN true;
+END
+$$;
+
+-- How many of a version's vectors were written after a moment, and how many there are.
+CREATE OR REPLACE FUNCTION pgvmig.written_since(v pgvmig.version, moment timestamptz, OUT later bigint, OUT total bigint)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET row_security = off
+AS $$
+BEGIN
+    EXECUTE format('SELECT count(*) FILTER (WHERE e.%1$I > $1), count(e.%2$I) FROM %3$s AS e',
+                   v.embedded_at_column, v.vector_column, v.vector_relation)
+    INTO later, total USING moment;
+END
+$$;
+
+-- Evaluation: where one is required, the newest of the whole backfill says GO, against the version that is active now and
+-- by the thresholds of now. When more than one vector in a hundred was written after it, it was about something else.
+CREATE OR REPLACE FUNCTION pgvmig.gate_evaluation(v pgvmig.version, terms pgvmig.gate_terms) RETURNS pgvmig.gate_result
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    active pgvmig.version;
+    newest pgvmig.evaluation;
+    written record;
+    wanted text := 'a GO against the active version, by ' || v.thresholds::text || ', newer than 99 in 100 vectors';
+    found text;
+    passed boolean := true;
+BEGIN
+    SELECT x.* INTO active FROM pgvmig.version x
+    WHERE x.relation = v.relation AND x.slot = v.slot AND x.state = 'active';
+    IF v.thresholds IS NULL THEN
+        found := 'no evaluation is required of it';
+        wanted := 'none; pgvmig evaluate --require asks for one';
+    ELSIF terms.way_back THEN
+        found := 'the way back needs no evaluation';
+    ELSIF active.version_id IS NULL OR active.version_id = v.version_id THEN
+        found := 'there is no other active version to compare with';
+    ELSE
+        SELECT e.* INTO newest FROM pgvmig.evaluation e
+        WHERE e.new_version_id = v.version_id AND e.old_version_id = active.version_id AND e.verdict IS NOT NULL
+          AND NOT e.pilot AND e.thresholds = v.thresholds
+        ORDER BY e.evaluation_id DESC LIMIT 1;
+        IF newest.evaluation_id IS NULL THEN
+            passed := false;
+            found := format('no evaluation against %s by the required thresholds since the backfill is complete', active.version);
+        ELSIF newest.verdict <> 'GO' THEN
+            passed := false;
+            found := format('the newest evaluation against %s says %s: %s', active.version, newest.verdict, newest.reason);
+        ELSIF newest.figures -> 'search' -> 'new' IS DISTINCT FROM v.search THEN
+            passed := false;
+            found := format('it was evaluated with the search settings %s, and has %s',
+                            newest.figures -> 'search' ->> 'new', v.search);
+        ELSE
+            SELECT * INTO written FROM pgvmig.written_since(v, newest.evaluated_at);
+            passed := written.later * 100 <= written.total;
+            found := format('%s against %s on %s, and %s of %s vectors are newer', newest.verdict, active.version,
+                            to_char(newest.evaluated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI UTC'),
+                            pgvmig.figure(written.later), pgvmig.figure(written.total));
+        END IF;
+    END IF;
+    RETURN ('evaluation', passed, found, wanted,
+            format('pgvmig evaluate %s %s %s --queries queries.jsonl --qrels qrels.tsv', pgvmig.label(v.relation, v.slot),
+                   coalesce(active.version, 'OLD'), v.version),
+            jsonb_build_object('evaluation_id', newest.evaluation_id, 'verdict', newest.verdict,
+                               'evaluated_at', newest.evaluated_at, 'thresholds', v.thresholds))::pgvmig.gate_result;
+END
+$$;
+
+REVOKE ALL ON FUNCTION pgvmig.require_evaluation FROM PUBLIC;
