@@ -89,7 +89,8 @@ class _Watch:
     def _attempt(self) -> Look | None:
         """Return what was seen, None when the server was not to be had."""
         try:
-            found = self._look()
+            with connection.translated():
+                found = self._look()
         except DatabaseError as error:
             self._close()
             if not self._met or self._options.once or not connection.is_passing(error):

@@ -3,7 +3,7 @@
 SELECT pgvmig.label(s.relation, s.slot) AS target,
        (SELECT v.version FROM pgvmig.version v
         WHERE v.relation = s.relation AND v.slot = s.slot AND v.state = 'active') AS active,
-       c.version AS candidate, coalesce(c.percent, 0)::float8 AS percent, coalesce(c.keys, '{}') AS keys,
+       c.version AS candidate, coalesce(c.percent, 0)::float8 AS percent, coalesce(c.keys, ARRAY[]::text[]) AS keys,
        (SELECT max(r.changed_at) FROM pgvmig.route r WHERE r.relation = s.relation AND r.slot = s.slot) AS changed_at
 FROM pgvmig.slot s LEFT JOIN LATERAL pgvmig.candidate(s.relation, s.slot) c ON true
 WHERE s.relation = {relation}::bigint::oid AND s.slot = {slot}

@@ -275,9 +275,9 @@ def test_a_services_role_may_ask_and_record_and_write_nothing(connection, role):
 
 
 class TestRecordOutcome:
-    @pytest.mark.parametrize(
-        ("metric", "value", "said"),
-        [
+    def test_what_is_no_outcome(self, connection):
+        record = "SELECT pgvmig.record_outcome('documents', 'v1', %s, %s::float8)"
+        for metric, value, said in [
             (
                 "Errors",
                 1,
@@ -288,12 +288,10 @@ class TestRecordOutcome:
             ("errors", float("nan"), "the value of errors is NaN. A mean would be lost to it"),
             ("errors", float("inf"), "the value of errors is Infinity"),
             ("errors", None, "the value of errors is NULL"),
-        ],
-    )
-    def test_what_is_no_outcome(self, connection, metric, value, said):
-        with pytest.raises(psycopg.Error) as error:
-            connection.execute("SELECT pgvmig.record_outcome('documents', 'v1', %s, %s::float8)", (metric, value))
-        assert said in str(translate(error.value))
+        ]:
+            with pytest.raises(psycopg.Error) as error:
+                connection.execute(record, (metric, value))
+            assert said in str(translate(error.value))
 
     def test_the_short_form_needs_a_version_that_only_one_target_has(self, connection):
         connection.execute("SELECT pgvmig.record_outcome('v2', 'clicks', 1)")
