@@ -65,6 +65,11 @@ def add(
     where, present = _locate(run, where, agreed)
     if present is not None and present["state"] != "retired":
         return False
+    if present is not None and present["unfinished"]:
+        raise ConflictError(
+            f"{where.label} is being retired, and its columns or table are still there",
+            next_step=f"pgvmig retire {where.label} goes on with it",
+        )
     facts = _facts(run, where, columns, key, adopting=None)
     beside = homes.beside(where.table, vector_column(where.slot, where.version))
     home = beside if layout == "column" else homes.apart(where, facts.key)

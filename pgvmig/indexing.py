@@ -109,7 +109,8 @@ def drop_all(run: Runner, where: Address) -> int:
         drop(run, where)
         return 0
     indexes = run.run(files.query("indexing", "version_indexes", **where.literals()))
-    with run.outside_transaction():
+    # waits for whoever has the table open, without keeping anybody waiting: a timeout would leave an invalid index
+    with run.outside_transaction(), _without_timeouts(run):
         for index in indexes:
             # regclass::text is quoted already, and qualified where the search_path needs it
             run.run(files.query("indexing", "drop_index", index=sql.SQL(index["name"])))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from pgvmig import adding, switch
+from pgvmig import adding, retiring, switch
 from pgvmig.address import Address, address
 from pgvmig.catalog import schema, versions
 from pgvmig.catalog.versions import Version
@@ -161,6 +162,11 @@ def cut_over(run: ConnectionRunner, where: Address, terms: Terms | None = None) 
         if (version.table_name, version.slot, version.version) == (where.table.name, where.slot, where.version):
             prove(run.connection, version)
     return switch.cut_over(run, where, terms)
+
+
+def retire(run: ConnectionRunner, where: Address, reason: str | None = None) -> dict[str, Any]:
+    """Retire at once, without a soak: what the other gates are about is not asked either."""
+    return retiring.retire(run, where, retiring.RetireTerms(soak=timedelta(0), reason=reason))
 
 
 def places(version: Version) -> dict[str, sql.Composable]:

@@ -84,7 +84,7 @@ def ids(result):
 
 
 def retire(connection, version):
-    connection.execute("SELECT pgvmig.retire(%s::oid, %s)", (version.relation, version.version))
+    connection.execute("SELECT pgvmig.retire(%s::oid, %s, soak => '0')", (version.relation, version.version))
 
 
 def replace(connection, name, contract):

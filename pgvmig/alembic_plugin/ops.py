@@ -356,20 +356,37 @@ class RetireEmbeddingOp(SwitchOp):
 
     name = "retire_embedding"
 
+    def __init__(
+        self,
+        table: str,
+        version: str,
+        soak: str | None = None,
+        force: str | None = None,
+        schema: str | None = None,
+        slot: str = "embedding",
+    ) -> None:
+        super().__init__(table, version, force, schema, slot)
+        self.soak = soak
+
     @classmethod
     def retire_embedding(
         cls,
         operations: Operations,
         table: str,
         version: str,
+        soak: str | None = None,
         force: str | None = None,
         schema: str | None = None,
         slot: str = "embedding",
     ) -> None:
-        """Drop the version's index, view, triggers and columns; its contract and events stay. `force` is the reason
-        that the event keeps. The downgrade is `add_embedding` with the same contract: empty, to be backfilled.
+        """Drop the version's index, view, triggers and columns; its contract and events stay. The downgrade is
+        `add_embedding` with the same contract: empty, to be backfilled.
+
+        Refused until the version was left, and nobody has read it, for `soak` (`"24h"` when left out; for one run,
+        `-x pgvmig_soak=documents.v1:1h`). `force="soak,unused: why"` skips one of these gates, or both, and keeps the
+        reason.
         """
-        operations.invoke(cls(table, version, force, schema, slot))
+        operations.invoke(cls(table, version, soak, force, schema, slot))
 
 
 @Operations.register_operation("refresh_embedding_views")

@@ -56,6 +56,7 @@ def _versions(
                 "slot": v.slot,
                 "version": v.version,
                 "state": v.state,
+                "unfinished": v.unfinished,
                 "writer": v.writer,
                 "adopted": v.adopted,
                 "layout": v.layout,
@@ -135,11 +136,11 @@ def next_step(version: Row) -> str | None:
     name = f"{version['target']} {version['version']}"
     rows = version["rows"]
     left = rows is not None and rows["missing"] + rows["outdated"] + rows["missing_recent"] > 0
+    if version["unfinished"]:
+        return f"pgvmig retire {name} again: it was stopped in the middle, and what is left takes room"
     if version["failed"]:
         return f"pgvmig failed list {name}"
-    if version["writer"] == "worker" and version["state"] in (State.ADDED, State.BACKFILLING):
-        return f"pgvmig backfill {name}"
-    if version["writer"] == "worker" and left:
+    if version["writer"] == "worker" and (left or version["state"] in (State.ADDED, State.BACKFILLING)):
         return f"pgvmig backfill {name}"
     if version["state"] == State.READY and not any(index["valid"] for index in version["indexes"]):
         return f"op.index_embedding() for {name} in a revision"

@@ -52,6 +52,7 @@ class Version:
     activated_from: int | None
     created_at: datetime
     state_changed_at: datetime
+    unfinished: bool
 
     @property
     def contract(self) -> Contract:

@@ -73,7 +73,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     names text := (SELECT string_agg(pgvmig.label(v.relation, v.slot) || ' ' || v.version, ', ' ORDER BY v.version_id)
-                   FROM pgvmig.version v JOIN pg_class c ON c.oid = v.relation WHERE v.state <> 'retired');
+                   FROM pgvmig.version v JOIN pg_class c ON c.oid = v.relation WHERE v.state <> 'retired' OR v.unfinished);
 BEGIN
     IF names IS NOT NULL THEN
         RAISE EXCEPTION 'pgvmig still looks after %', names

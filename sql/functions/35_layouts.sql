@@ -42,7 +42,9 @@ BEGIN
         EXECUTE format('REVOKE ALL ON %s FROM %s', v.vector_relation,
                        CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END);
     END LOOP;
-    PERFORM pgvmig.copy_select_grants(v.relation, v.vector_relation);
+    IF NOT EXISTS (SELECT FROM pgvmig.revoked_view r WHERE r.version_id = v.version_id) THEN
+        PERFORM pgvmig.copy_select_grants(v.relation, v.vector_relation);
+    END IF;
     -- qualified: the table may have a column of that name itself
     SELECT string_agg(format('d.%I = %I.%I', u.source, c.relname, u.queue), ' AND ' ORDER BY i) INTO same_key
     FROM pg_class c, pgvmig.slot s, unnest(s.queue_columns, pgvmig.present_names(s.relation, s.key_columns, s.key_numbers))

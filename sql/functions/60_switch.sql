@@ -38,6 +38,7 @@ BEGIN
     WHERE v.relation = $1 AND v.slot = $2 AND v.state = 'active' RETURNING v.version_id INTO previous;
     UPDATE pgvmig.backfill b SET walked = false
     FROM pgvmig.version v WHERE v.version_id = previous AND b.version_id = previous AND v.adopted;
+    PERFORM pgvmig.read_index_scans(v) FROM pgvmig.version v WHERE v.version_id = previous;
     RETURN previous;
 END
 $$;
@@ -111,6 +112,7 @@ BEGIN
             USING ERRCODE = 'PV004', HINT = 'op.add_embedding() adds it again, empty';
     END IF;
     PERFORM pgvmig.require_retypable(pgvmig.retyping(v));
+    PERFORM pgvmig.give_back(v);  -- the right to read it, if a soak took it away
     gates := pgvmig.require_gates(v, ROW(max_stale_age, max_evidence_age, false), skip, reason);
     SELECT x.version_id INTO previous FROM pgvmig.version x
     WHERE x.relation = v.relation AND x.slot = v.slot AND x.state = 'active';
@@ -162,6 +164,7 @@ BEGIN
             USING ERRCODE = 'PV004', HINT = 'op.release_embedding takes pgvmig off the table again';
     ELSIF target.version_id IS NOT NULL THEN
         PERFORM pgvmig.require_retypable(pgvmig.retyping(target));
+        PERFORM pgvmig.give_back(target);
         gates := pgvmig.require_gates(target, ROW(max_stale_age, max_evidence_age, true), skip, reason);
     ELSIF leaving.activated_from IS NOT NULL THEN
         RAISE EXCEPTION '% % cannot be rolled back: the version before it is retired', pgvmig.label($1, $3), leaving.version

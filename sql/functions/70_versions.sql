@@ -5,7 +5,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT coalesce(array_agg(c), '{}') FROM pgvmig.version v
     CROSS JOIN unnest(ARRAY[v.vector_column, v.version_id_column, v.source_hash_column, v.embedded_at_column]) AS c
-    WHERE v.vector_relation = $1 AND (v.state <> 'retired' OR v.adopted)
+    WHERE v.vector_relation = $1 AND (v.state <> 'retired' OR v.adopted OR v.unfinished)
 $$;
 
 -- The numbers of named columns, 0 for the slot's own name. Raises when one is not there.
@@ -135,6 +135,9 @@ BEGIN
             USING ERRCODE = 'PV004', HINT = 'a contract is frozen; add the changed one as the next version';
     ELSIF v.state <> 'retired' THEN
         RETURN v.version_id;
+    ELSIF v.unfinished THEN
+        RAISE EXCEPTION '% % is being retired, and its columns or table are still there', pgvmig.label($1, $2), $3
+            USING ERRCODE = 'PV004', HINT = format('pgvmig retire %s %s goes on with it', pgvmig.label($1, $2), $3);
     ELSIF adopted AND EXISTS (SELECT FROM pgvmig.version x WHERE x.relation = $1 AND x.slot = $2 AND x.state = 'active') THEN
         RAISE EXCEPTION '% has an active version already', pgvmig.label($1, $2)
             USING ERRCODE = 'PV004',
@@ -254,31 +257,6 @@ BEGIN
 END
 $$;
 
--- Take a version off its table: triggers, queue, view, and the columns or the table that pgvmig made. Never CASCADE:
--- what depends on the view is named by PostgreSQL's own error. After lock_for_removal.
-CREATE OR REPLACE FUNCTION pgvmig.take_down(v pgvmig.version) RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    columns text[] := ARRAY[v.version_id_column, v.source_hash_column, v.embedded_at_column];
-BEGIN
-    IF NOT v.adopted THEN
-        columns := v.vector_column || columns;
-    END IF;
-    PERFORM pgvmig.drop_capture(v), pgvmig.lift_pause(v);
-    IF v.view IS NOT NULL AND EXISTS (SELECT FROM pg_class c WHERE c.oid = v.view) THEN
-        EXECUTE format('DROP VIEW %s', v.view);
-    END IF;
-    IF v.layout = 'column' THEN
-        EXECUTE (SELECT format('ALTER TABLE %s %s', v.vector_relation,
-                               string_agg(format('DROP COLUMN IF EXISTS %I', c), ', ')) FROM unnest(columns) AS c);
-    ELSIF EXISTS (SELECT FROM pg_class c WHERE c.oid = v.vector_relation) THEN
-        EXECUTE format('DROP TABLE %s', v.vector_relation);
-    END IF;
-END
-$$;
-
 -- The downgrade of add. Refuses to destroy vectors unless told so.
 CREATE OR REPLACE FUNCTION pgvmig.drop_version(
     relation regclass, version text, slot text DEFAULT 'embedding', destroy boolean DEFAULT false
@@ -296,6 +274,7 @@ BEGIN
     IF v.version_id IS NULL THEN
         RETURN false;
     END IF;
+    PERFORM pgvmig.finish_retire($1, $2, $3);  -- when somebody was stopped in the middle of it
     SELECT x.version INTO successor FROM pgvmig.version x WHERE x.activated_from = v.version_id
       AND x.state IN ('active', 'retained') ORDER BY x.version_id LIMIT 1;
     IF successor IS NOT NULL THEN
@@ -372,6 +351,7 @@ BEGIN
         RAISE EXCEPTION '% also has %', pgvmig.label($1, $3), others
             USING ERRCODE = 'PV004', HINT = 'downgrade the revisions that added it first';
     END IF;
+    PERFORM pgvmig.finish_retire($1, $2, $3);
     IF v.state <> 'retired' THEN
         PERFORM pgvmig.lock_for_removal(v, v.state = 'active');
     END IF;
@@ -387,41 +367,5 @@ BEGIN
     PERFORM pgvmig.end_verb();
     PERFORM pgvmig.drop_slot_if_unused($1, $3);
     RETURN true;
-END
-$$;
-
--- Retire: the version's vectors go, its contract and events stay. An adopted column is the application's own and stays.
--- `index_bytes` is what the caller's DROP INDEX CONCURRENTLY has freed already; `table_bytes` is what a table of vectors
--- gives back at once, while the space of columns is only used again as their rows are rewritten.
-CREATE OR REPLACE FUNCTION pgvmig.retire(
-    relation regclass, version text, slot text DEFAULT 'embedding', reason text DEFAULT NULL,
-    index_bytes bigint DEFAULT 0
-) RETURNS jsonb
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    v pgvmig.version := pgvmig.find_version($1, $2, $3);
-    outcome jsonb;
-BEGIN
-    IF v.state = 'retired' THEN
-        RETURN jsonb_build_object('changed', false, 'version', v.version);
-    END IF;
-    PERFORM pgvmig.lock_for_removal(v, false);
-    PERFORM pgvmig.require_retirable($1, $2, $3);
-    outcome := jsonb_build_object(
-        'changed', true, 'version', v.version,
-        'index_bytes', index_bytes + (SELECT coalesce(sum(pg_relation_size(i.index)), 0)
-                                      FROM pgvmig.vector_indexes(v) i WHERE NOT v.adopted),
-        'table_bytes', CASE WHEN v.layout = 'table' THEN pg_total_relation_size(v.vector_relation)
-                            - (SELECT coalesce(sum(pg_relation_size(i.index)), 0) FROM pgvmig.vector_indexes(v) i)
-                       ELSE 0 END,
-        'kept_column', CASE WHEN v.adopted THEN v.vector_column END);
-    PERFORM pgvmig.begin_verb('retire', reason, outcome);
-    UPDATE pgvmig.version x SET state = 'retired' WHERE x.version_id = v.version_id;
-    PERFORM pgvmig.take_down(v);
-    UPDATE pgvmig.version x SET view = NULL, vector_relation = x.relation WHERE x.version_id = v.version_id;
-    PERFORM pgvmig.end_verb();
-    RETURN outcome;
 END
 $$;

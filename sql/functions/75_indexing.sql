@@ -37,27 +37,3 @@ BEGIN
     END IF;
 END
 $$;
-
--- What must hold before a version's indexes are dropped.
-CREATE OR REPLACE FUNCTION pgvmig.require_retirable(relation regclass, version text, slot text DEFAULT 'embedding')
-RETURNS void
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    v pgvmig.version := pgvmig.find_version($1, $2, $3);
-    dependents text;
-BEGIN
-    IF v.state = 'active' THEN
-        RAISE EXCEPTION '% % is active: searches go there', pgvmig.label($1, $3), $2
-            USING ERRCODE = 'PV004', HINT = 'cut over to another version first';
-    END IF;
-    SELECT string_agg(DISTINCT pg_describe_object('pg_class'::regclass, r.ev_class, 0), ', ') INTO dependents
-    FROM pg_depend d JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
-    WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = v.view AND r.ev_class <> v.view;
-    IF dependents IS NOT NULL THEN
-        RAISE EXCEPTION '% is still used by %', v.view, dependents
-            USING ERRCODE = 'PV004', HINT = 'point them at the current view, then retire';
-    END IF;
-END
-$$;

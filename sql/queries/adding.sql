@@ -27,7 +27,7 @@ SELECT view_columns, key_columns,
 FROM pgvmig.slot WHERE relation = {relation}::regclass AND slot = {slot}
 
 -- name: version_facts
-SELECT v.state, v.fingerprint, v.adopted, v.layout, k.definition, v.vector_column, v.version_id_column,
+SELECT v.state, v.unfinished, v.fingerprint, v.adopted, v.layout, k.definition, v.vector_column, v.version_id_column,
        v.source_hash_column, v.embedded_at_column, n.nspname AS vector_table_schema, c.relname AS vector_table_name
 FROM pgvmig.version v JOIN pgvmig.contract k ON k.fingerprint = v.fingerprint
 LEFT JOIN pg_class c ON c.oid = v.vector_relation

@@ -13,7 +13,7 @@ SELECT v.version_id, v.relation::oid::bigint AS relation, n.nspname AS table_sch
        ARRAY(SELECT pgvmig.equality(s.relation, u.name)
              FROM unnest(pgvmig.present_names(s.relation, s.key_columns, s.key_numbers)) WITH ORDINALITY AS u (name, i)
              ORDER BY i) AS key_operators,
-       s.queue_columns, v.activated_from, v.created_at, v.state_changed_at
+       s.queue_columns, v.activated_from, v.created_at, v.state_changed_at, v.unfinished
 FROM pgvmig.version v
 JOIN pgvmig.slot s ON s.relation = v.relation AND s.slot = v.slot
 JOIN pgvmig.contract k ON k.fingerprint = v.fingerprint

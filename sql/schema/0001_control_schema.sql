@@ -77,11 +77,13 @@ CREATE TABLE pgvmig.version (
     search             jsonb NOT NULL DEFAULT '{}',
     thresholds         jsonb CHECK (jsonb_typeof(thresholds) = 'object'),
     activated_from     integer REFERENCES pgvmig.version ON DELETE SET NULL,
+    unfinished         boolean NOT NULL DEFAULT false,
     created_at         timestamptz NOT NULL DEFAULT now(),
     state_changed_at   timestamptz NOT NULL DEFAULT now(),
     UNIQUE (relation, slot, version),
     FOREIGN KEY (relation, slot) REFERENCES pgvmig.slot,
-    CHECK (writer = 'worker' OR adopted)
+    CHECK (writer = 'worker' OR adopted),
+    CHECK (state = 'retired' OR NOT unfinished)
 );
 
 COMMENT ON COLUMN pgvmig.version.object_name IS
@@ -93,6 +95,9 @@ COMMENT ON COLUMN pgvmig.version.thresholds IS
     'what an evaluation must show before a switch to it, as "pgvmig evaluate" takes them; NULL: none is required';
 
 COMMENT ON COLUMN pgvmig.version.activated_from IS 'the version that was active before this one: where a rollback goes';
+
+COMMENT ON COLUMN pgvmig.version.unfinished IS
+    'retired, but its indexes, and its columns or table, are still to be dropped: "pgvmig retire" goes on';
 
 -- At most one version of a slot is active, whoever writes here.
 CREATE UNIQUE INDEX version_one_active ON pgvmig.version (relation, slot) WHERE state = 'active';
@@ -482,18 +487,39 @@ COMMENT ON COLUMN pgvmig.rollback_trigger.relative IS
 -- How often a version's indexes had been scanned, on the primary and on standbys. Two readings a soak time apart that
 -- differ by our own scans only are the proof that nobody reads it.
 CREATE TABLE pgvmig.index_reading (
-    reading_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    version_id  integer NOT NULL REFERENCES pgvmig.version ON DELETE CASCADE,
-    server      text NOT NULL,
-    read_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
-    scans       bigint NOT NULL,
-    own_scans   bigint NOT NULL,
-    counted_since timestamptz
+    reading_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    version_id    integer NOT NULL REFERENCES pgvmig.version ON DELETE CASCADE,
+    server        text NOT NULL,
+    read_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    indexes       oid[],
+    scans         bigint,
+    own_scans     bigint NOT NULL,
+    last_scan     timestamptz,
+    calls         bigint,
+    counted_since timestamptz,
+    readers       text,
+    suspects      text,
+    problem       text,
+    CHECK (problem IS NOT NULL OR num_nulls(indexes, scans, counted_since) = 0)
 );
 
 COMMENT ON COLUMN pgvmig.index_reading.server IS 'primary, or the standby''s name';
 
-COMMENT ON COLUMN pgvmig.index_reading.counted_since IS 'when that server''s statistics began; they begin anew when it crashes';
+COMMENT ON COLUMN pgvmig.index_reading.own_scans IS 'how many of all scans had been pgvmig''s own by then';
+
+COMMENT ON COLUMN pgvmig.index_reading.last_scan IS 'of anybody, -infinity: never; NULL where the server does not keep it (PostgreSQL 15)';
+
+COMMENT ON COLUMN pgvmig.index_reading.calls IS
+    'of queries that name the version''s view, by pg_stat_statements; NULL where that is not there';
+
+COMMENT ON COLUMN pgvmig.index_reading.counted_since IS
+    'when that server''s statistics began: after a reset, a crash or a failover it is another moment';
+
+COMMENT ON COLUMN pgvmig.index_reading.readers IS 'sessions that held a lock on the version''s view';
+
+COMMENT ON COLUMN pgvmig.index_reading.suspects IS 'sessions and statements that named it, for whoever looks for readers';
+
+COMMENT ON COLUMN pgvmig.index_reading.problem IS 'why the server could not be read';
 
 CREATE INDEX index_reading_newest ON pgvmig.index_reading (version_id, server, read_at DESC);
 
@@ -504,15 +530,15 @@ CREATE TABLE pgvmig.own_index_scan (
     scans      bigint NOT NULL
 );
 
--- The right to read a version's view, taken away for a soak time; whoever misses it says so, and gets it back.
+-- The right to read a version, taken away for a soak time; whoever misses it says so, and gets it back.
 CREATE TABLE pgvmig.revoked_view (
     version_id integer PRIMARY KEY REFERENCES pgvmig.version ON DELETE CASCADE,
-    acl        text NOT NULL,
-    grants     text[] NOT NULL,
+    grants     jsonb NOT NULL,
     revoked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     revoked_by text NOT NULL DEFAULT session_user
 );
 
-COMMENT ON COLUMN pgvmig.revoked_view.grants IS 'the statements that give them back';
+COMMENT ON COLUMN pgvmig.revoked_view.grants IS
+    'what is to be given back, in this order: [{"relation", "column", "grantor", "grantee", "grantable"}], no grantee is PUBLIC';
 
 GRANT SELECT ON pgvmig.installation, pgvmig.contract, pgvmig.slot, pgvmig.version, pgvmig.route, pgvmig.route_key TO PUBLIC;

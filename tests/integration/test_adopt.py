@@ -4,7 +4,7 @@ import os
 
 import lifecycle
 import pytest
-from lifecycle import CONTRACT, add_version, adopt_version, embed, find, install, stale
+from lifecycle import CONTRACT, add_version, adopt_version, embed, find, install, retire, stale
 from migrating import OwnProject
 
 from pgvmig import adding, errors, indexing, switch
@@ -279,7 +279,7 @@ def test_an_adopted_version_that_never_had_an_index_is_gone_back_to_without_one(
 
 
 def test_retiring_leaves_the_applications_column(connection, run, cut_over):
-    outcome = switch.retire(run, V1)
+    outcome = retire(run, V1)
     assert (outcome["changed"], outcome["kept_column"]) == (True, "embedding")
     assert connection.execute("SELECT to_regclass('own') IS NOT NULL, count(embedding) FROM documents").fetchone() == (
         True,

@@ -2,7 +2,7 @@
 
 import psycopg
 import pytest
-from lifecycle import embed, find, prove, stale
+from lifecycle import embed, find, prove, retire, stale
 from migrating import Project
 
 from pgvmig import indexing, switch
@@ -237,9 +237,9 @@ def test_operations_whose_state_holds_do_nothing(project, connection, v2):
     project.upgrade("0008")
     assert switch.cut_over(run, V2) == {"changed": False, "version": "v2"}
     assert switch.roll_back(run, V1) == {"changed": False, "version": "v2"}
-    switch.retire(run, V1)
+    retire(run, V1)
     project.upgrade("0009")
-    assert switch.retire(run, V1) == {"changed": False, "version": "v1"}
+    assert retire(run, V1) == {"changed": False, "version": "v1"}
     project.downgrade("0008")
     connection.execute("UPDATE alembic_version SET version_num = '0009'")
     project.downgrade("0008")

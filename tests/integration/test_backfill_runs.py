@@ -78,7 +78,7 @@ class TestVersions:
     def test_retired_ones_are_refused_by_name(self, site):
         site.documents(1)
         site.version()
-        site.execute("SELECT pgvmig.retire('documents', 'v2')")
+        site.execute("SELECT pgvmig.retire('documents', 'v2', soak => '0')")
         assert site.run().versions == {}
         with pytest.raises(ConflictError, match="documents v2 is retired"):
             site.run("documents", "v2")

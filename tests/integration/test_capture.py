@@ -213,7 +213,7 @@ def test_several_versions_and_slots_follow_each_for_itself(connection, v1, rows)
 
 def test_a_retired_version_follows_no_more(connection, v1, rows):
     add_version(connection, "documents", "v2")
-    connection.execute("SELECT pgvmig.retire('documents', 'v1')")
+    connection.execute("SELECT pgvmig.retire('documents', 'v1', soak => '0')")
     connection.execute("UPDATE documents SET body = 'changed'")
     triggers = "SELECT tgname FROM pg_trigger WHERE tgrelid = 'documents'::regclass AND tgname LIKE '%v1%'"
     assert connection.execute(triggers).fetchall() == []

@@ -199,7 +199,7 @@ def test_the_application_needs_no_rights_on_vectors(site, v2, keys):
 
 
 def test_a_retired_version_leaves_no_functions(site, v2):
-    site.execute("SELECT pgvmig.retire('documents', 'v2')")
+    site.execute("SELECT pgvmig.retire('documents', 'v2', soak => '0')")
     found = site.execute(
         "SELECT proname FROM pg_proc WHERE pronamespace = 'pgvmig'::regnamespace AND proname LIKE 'documents_v2%'"
     )

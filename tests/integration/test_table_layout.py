@@ -7,12 +7,12 @@ from uuid import uuid4
 import lifecycle
 import pytest
 from backfilling import Background, wait_until
-from lifecycle import add_version, embed, find, prove, stale
+from lifecycle import add_version, embed, find, prove, retire, stale
 from migrating import OwnProject
 from psycopg import sql
 from vectors import cut_over, roll_back
 
-from pgvmig import adding, indexing, switch
+from pgvmig import adding, indexing
 from pgvmig.address import address
 from pgvmig.backfill import faults
 from pgvmig.backfill.batches import Answer
@@ -96,7 +96,7 @@ class TestTheTable:
         site.documents(5)
         embed(site.connection, site.version())
         run = ConnectionRunner(site.connection, "cli")
-        switch.retire(run, V2, "a drill")
+        retire(run, V2, "a drill")
         assert site.value("SELECT to_regclass('documents_v2_vectors')") is None
         again = add_version(site.connection, "documents", "v2", layout="column")
         assert (again.layout, again.vector_table_name, embed(site.connection, again)) == ("column", "documents", 5)
