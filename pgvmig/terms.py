@@ -13,14 +13,17 @@ from pgvmig.errors import UsageError
 MAX_STALE_AGE = timedelta(seconds=60)
 # What `pgvmig verify` found a day ago was found about other vectors.
 MAX_EVIDENCE_AGE = timedelta(hours=24)
+# What a standby's readers hold up there, everybody waits for.
+MAX_READER_AGE = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """How strict a switch is: how old stale rows and evidence may be, the gates to skip and why."""
+    """How strict a switch is: how old stale rows, evidence and readers' transactions may be, what to skip and why."""
 
     max_stale_age: timedelta = MAX_STALE_AGE
     max_evidence_age: timedelta = MAX_EVIDENCE_AGE
+    max_reader_age: timedelta = MAX_READER_AGE
     skip: list[str] = field(default_factory=list)
     reason: str | None = None
 
@@ -42,7 +45,7 @@ class Terms:
         return cls(skip=[name.strip() for name in names.split(",")], reason=reason.strip())
 
     def literals(self) -> dict[str, sql.Literal]:
-        """Return the terms as SQL literals."""
+        """Return the terms as SQL literals, those that the database asks for."""
         return {
             "max_stale_age": sql.Literal(self.max_stale_age),
             "max_evidence_age": sql.Literal(self.max_evidence_age),

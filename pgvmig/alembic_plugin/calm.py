@@ -30,7 +30,7 @@ def before_build(run: MigrationRunner, where: Address, home: Table) -> None:
         return
     subject = Subject(relation=found["relation"], slot=where.slot, version=where.version)
     try:
-        require_calm(_dsn(run.connection), configured().limits, subject)
+        require_calm(dsn_of(run.connection), configured().limits, subject)
     except SignalError as error:
         raise SignalError(
             f"the index of {where.label} is not begun: {error.found}",
@@ -40,7 +40,7 @@ def before_build(run: MigrationRunner, where: Address, home: Table) -> None:
         ) from error
 
 
-def _dsn(connection: Any) -> str:
+def dsn_of(connection: Any) -> str:
     """Return where the migration's connection leads: signals are read beside it, by a driver of their own."""
     info = getattr(connection.connection.driver_connection, "info", None)
     if info is None:  # another driver than psycopg

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import click
 
-from pgvmig import switch
+from pgvmig import config, switch
 from pgvmig.catalog import versions
 from pgvmig.cli import output, switching
 from pgvmig.errors import NotFoundError
@@ -16,10 +17,12 @@ from pgvmig.runner import ConnectionRunner
 
 @click.command("rollback")
 @click.argument("target")
+@switching.reader_option
 @switching.options
 @output.options
 def command(
     target: str,
+    max_reader_age: timedelta,
     max_stale_age: timedelta,
     max_evidence_age: timedelta,
     skip: tuple[str, ...],
@@ -29,13 +32,17 @@ def command(
 ) -> None:
     """Make the version active again that was active before: a switch, not a rebuild.
 
-    The version that is left stays and is kept fresh, so that it can be cut over to again. The same gates hold as for
-    the way there. `alembic downgrade -1` after the cutover's revision does the same.
+    The version that is left stays, serves no key any more, and its backfill is paused; `pgvmig cutover` goes there
+    again. The same gates hold as for the way there. Then the smoke queries of TARGET run (`pgvmig smoke`): what they
+    find is printed and does not change the exit code, the rollback has happened. `alembic downgrade -1` after the
+    cutover's revision rolls back in the same way, without smoke queries.
 
     \b
-    JSON: {"changed": true, "version": "v1", "previous": "v2", "skipped": [], "gates": {...}}
+    JSON: {"changed": true, "version": "v1", "previous": "v2", "paused": "v2",
+           "retyped": null | {"from": "halfvec", "to": "vector"}, "skipped": [], "gates": {...},
+           "smoke": [{"text", "expect_key", "found", "as_expected", "milliseconds", "version", "error"}]}
     """
-    terms = switching.terms(max_stale_age, max_evidence_age, skip, reason)
+    terms = switching.terms(max_stale_age, max_evidence_age, skip, reason, max_reader_age)
     with output.connect(dsn) as conn:
         active = [v for v in versions.select(conn, target) if v.state == State.ACTIVE]
         if not active:
@@ -46,9 +53,19 @@ def command(
                 hazard="Leaving it would take the current view away from whoever searches there",
                 next_step="alembic downgrade, if that is what you want",
             )
-        outcome = switch.roll_back(ConnectionRunner(conn, "cli"), switching.address(active[0]), terms)
+        run, where = ConnectionRunner(conn, "cli"), switching.address(active[0])
+        outcome = switch.roll_back(run, where, terms, beside=config.dsn(dsn), tell=switching.tell(as_json=as_json))
+        if not as_json:
+            _show(outcome, active[0].label)
+        switching.smoke_after(conn, active[0].label, outcome, as_json=as_json)
     if as_json:
         output.print_json(outcome)
-    else:
-        output.say(f"{active[0].label}: {outcome['previous']} -> {outcome['version'] or 'nothing'}")
-        output.say(f"To go forward again: pgvmig cutover {active[0].label} {outcome['previous']}")
+
+
+def _show(outcome: dict[str, Any], label: str) -> None:
+    output.say(f"{label}: {outcome['previous']} -> {outcome['version'] or 'nothing'}")
+    if outcome["paused"]:
+        output.say(
+            f"The backfill of {outcome['paused']} is paused. To go on: pgvmig resume {label} {outcome['paused']}"
+        )
+    output.say(f"To go forward again: pgvmig cutover {label} {outcome['previous']}")

@@ -22,13 +22,18 @@ def signals(
 ) -> Verdict:
     """Return what the signals say now, about `subject` or about anything that is paced. Raises nothing."""
     with Pacer.open(dsn_or_connect, limits, subject=subject) as pacer:
+        return settled(pacer)
+
+
+def settled(pacer: Pacer) -> Verdict:
+    """Return what its signals say now, after as many looks as they need."""
+    verdict = pacer.check()
+    for _ in range(_LOOKS):
+        if verdict.state is not SignalState.UNKNOWN or all(reading.lasting for reading in verdict.deciding):
+            break
+        time.sleep(_BETWEEN)
         verdict = pacer.check()
-        for _ in range(_LOOKS):
-            if verdict.state is not SignalState.UNKNOWN:
-                break
-            time.sleep(_BETWEEN)
-            verdict = pacer.check()
-        return verdict
+    return verdict
 
 
 def require_calm(

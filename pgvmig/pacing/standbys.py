@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -16,7 +16,9 @@ from pgvmig.errors import PgvmigError, SignalError
 from pgvmig.pacing import aurora
 from pgvmig.pacing.answers import Answers
 from pgvmig.pacing.asking import Connection, close, in_time, open_primary, open_standby, row, rows
+from pgvmig.pacing.definition import Signal
 from pgvmig.pacing.limits import DEFAULTS, Limits
+from pgvmig.pacing.registry import SIGNALS
 from pgvmig.pacing.snapshot import Position, Snapshot
 from pgvmig.pacing.units import quoted
 
@@ -38,12 +40,17 @@ class Reader(Protocol):
 class DatabaseReader:
     """Reads through a connection of its own, opened when it is needed and again after an error."""
 
-    def __init__(self, dsn_or_connect: str | Callable[[], Connection], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        dsn_or_connect: str | Callable[[], Connection],
+        clock: Callable[[], float],
+        signals: Sequence[Signal] = SIGNALS,
+    ) -> None:
         self._connect = dsn_or_connect if callable(dsn_or_connect) else _opener(dsn_or_connect)
         self._clock = clock
         self._connection: Connection | None = None
         self._direct: dict[str, Connection] = {}
-        self._answers = Answers(clock)
+        self._answers = Answers(clock, signals)
 
     def read(self, limits: Limits = DEFAULTS) -> Snapshot:
         """Read the primary, each standby that was declared with a DSN, and what is due. Raises PgvmigError."""

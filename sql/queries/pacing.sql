@@ -33,6 +33,17 @@ SELECT pg_is_in_recovery() AS in_recovery,
        pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::bigint AS replay_lsn,
        (SELECT system_identifier FROM pg_control_system()) AS system_identifier
 
+-- name: readers
+-- Whose transactions hold locks on these relations for longer than that. The locks show everybody's, the activity only
+-- what the role may see; a prepared transaction has no process.
+SELECT k.pid, a.usename, a.application_name, a.state, extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS age
+FROM (SELECT DISTINCT l.pid FROM pg_locks AS l
+      WHERE l.locktype = 'relation' AND l.granted AND l.database = {database}::bigint::oid
+        AND l.relation = ANY ({relations}::bigint[]::oid[]) AND l.pid IS DISTINCT FROM pg_backend_pid()) AS k
+LEFT JOIN pg_stat_activity AS a ON a.pid = k.pid
+WHERE k.pid IS NULL OR (a.pid IS NOT NULL AND (a.xact_start IS NULL OR clock_timestamp() - a.xact_start > {max_age}))
+ORDER BY a.xact_start
+
 -- What the signals ask, without parameters: the blocks that are due become columns of one statement, in which `activity`
 -- stands for the sessions, read once.
 

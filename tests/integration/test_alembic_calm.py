@@ -80,9 +80,9 @@ def test_an_index_that_is_there_is_not_waited_for(big, project, connection):
 
 def test_the_connection_string_of_another_driver():
     info = SimpleNamespace(dsn_parameters={"host": "h", "dbname": "d"}, password="p")
-    assert conninfo_to_dict(calm._dsn(_connection(info=info))) == {"host": "h", "dbname": "d", "password": "p"}
+    assert conninfo_to_dict(calm.dsn_of(_connection(info=info))) == {"host": "h", "dbname": "d", "password": "p"}
     url = make_url("postgresql+asyncpg://u:p%40w@h:5433/d")
-    assert calm._dsn(_connection(url=url)) == "postgresql://u:p%40w@h:5433/d"
+    assert calm.dsn_of(_connection(url=url)) == "postgresql://u:p%40w@h:5433/d"
 
 
 def _connection(url=None, **driver):
