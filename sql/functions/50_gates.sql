@@ -128,7 +128,7 @@ BEGIN
     FROM jsonb_each_text(counted) AS c (id, n) LEFT JOIN pgvmig.version o ON o.version_id::text = c.id
     WHERE c.id <> v.version_id::text AND NOT (c.id = '' AND v.adopted);
     IF strangers > 0 THEN
-        EXECUTE format('SELECT string_agg(k, '', '') FROM (SELECT %s AS k FROM %s AS x WHERE %s LIMIT 3) AS some',
+        EXECUTE format('SELECT string_agg(k, '', '') FROM (SELECT %s AS k FROM %s AS x WHERE %s LIMIT 3) AS few',
                        pgvmig.vector_key(v, 'x'), v.vector_relation, wrong) INTO keys;
     END IF;
     RETURN ('provenance', strangers IS NULL,

@@ -157,22 +157,18 @@ AS $$
          (SELECT ARRAY['its owner', 'its reader'] AS whose) AS u
     WHERE i.now <> i.then
     UNION ALL
-    SELECT CASE WHEN o.others IS NOT NULL THEN format('%s has policies of its own, which hide vectors of rows that are shown: %s',
-                                                      e.oid::regclass, o.others)
-                ELSE format('row-level security hides every vector in %s from readers%s', e.oid::regclass,
-                            CASE WHEN d.relrowsecurity THEN ': its policy is gone'
-                                 ELSE format(', and no row of %s', v.relation) END) END,
-           CASE WHEN o.others IS NOT NULL THEN (
-                    SELECT string_agg(format('DROP POLICY %I ON %s', p.polname, e.oid::regclass), '; ' ORDER BY p.polname)
-                    FROM pg_policy p WHERE p.polrelid = e.oid AND p.polname <> 'pgvmig_as_the_row')
-                ELSE format('SELECT pgvmig.refresh_views(%L%s)', v.relation::text,
-                            CASE WHEN v.slot <> 'embedding' THEN format(', slot => %L', v.slot) END) END
-    FROM pg_class d, pg_class e, LATERAL (
-        SELECT string_agg(p.polname, ', ' ORDER BY p.polname) AS others FROM pg_policy p
-        WHERE p.polrelid = e.oid AND p.polname <> 'pgvmig_as_the_row') AS o
-    WHERE v.layout = 'table' AND d.oid = v.relation AND e.oid = v.vector_relation AND e.relrowsecurity
-      AND (o.others IS NOT NULL OR NOT d.relrowsecurity OR NOT EXISTS (
-              SELECT FROM pg_policy p WHERE p.polrelid = e.oid AND p.polname = 'pgvmig_as_the_row'))
+    SELECT CASE WHEN o.others IS NULL THEN format('row-level security hides every vector in %s from readers: its policy is gone',
+                                                  e.oid::regclass)
+                ELSE format('%s has policies of its own, which hide vectors of rows that are shown: %s', e.oid::regclass, o.others) END,
+           coalesce(o.drops, format('SELECT pgvmig.refresh_views(%L%s)', v.relation::text,
+                                    CASE WHEN v.slot <> 'embedding' THEN format(', slot => %L', v.slot) END))
+    FROM pg_class e, LATERAL (
+        SELECT string_agg(p.polname, ', ' ORDER BY p.polname) AS others,
+               string_agg(format('DROP POLICY %I ON %s', p.polname, e.oid::regclass), '; ' ORDER BY p.polname) AS drops
+        FROM pg_policy p WHERE p.polrelid = e.oid AND p.polname <> 'pgvmig_as_the_row') AS o
+    WHERE v.layout = 'table' AND e.oid = v.vector_relation AND e.relrowsecurity
+      AND (o.others IS NOT NULL
+           OR NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = e.oid AND p.polname = 'pgvmig_as_the_row'))
 $$;
 
 -- Parity: who reads the current view reads this version as well, and finds the same columns and rows.

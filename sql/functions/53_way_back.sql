@@ -31,7 +31,7 @@ BEGIN
     END IF;
     RETURN ('way_back', g.passed IS NOT FALSE, found,
             'the version that is active now is captured, complete, fresh and indexed, so that a rollback to it would pass',
-            g.next, jsonb_build_object('version', active.version, 'failed', CASE WHEN NOT g.passed THEN g.gate END)
-                    || coalesce(CASE WHEN NOT g.passed THEN g.measured END, '{}'))::pgvmig.gate_result;
+            g.next, coalesce(CASE WHEN NOT g.passed THEN g.measured END, '{}')
+                    || jsonb_build_object('version', active.version, 'gate', CASE WHEN NOT g.passed THEN g.gate END))::pgvmig.gate_result;
 END
 $$;

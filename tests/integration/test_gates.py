@@ -323,7 +323,9 @@ def test_a_bulk_load_that_switched_triggers_off_is_noticed(connection, run, read
     assert "pgvmig_embedding_v2_update" in error.value.found
     assert error.value.next_step.startswith("ALTER TABLE public.documents ENABLE ALWAYS TRIGGER pgvmig_embedding_v2_")
     connection.execute(error.value.next_step.partition(";")[0])
-    with pytest.raises(GateError, match="v1 is no way back: rows may have changed unseen: not enabled always is ") as error:
+    with pytest.raises(
+        GateError, match="v1 is no way back: rows may have changed unseen: not enabled always is "
+    ) as error:
         cut_over(run, V2)
     connection.execute(error.value.next_step.partition(";")[0])
     assert cut_over(run, V2)["changed"]
