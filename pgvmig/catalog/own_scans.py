@@ -27,6 +27,6 @@ def noted(conn: psycopg.Connection[Any], version_ids: Sequence[int], *, one_snap
     with conn.transaction(), conn.cursor(row_factory=tuple_row) as cursor:
         if one_snapshot:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        before = dict(cursor.execute(files.query("own_scans", "count"), given).fetchall())
+        before: dict[str, int] = dict(cursor.execute(files.query("own_scans", "count"), given).fetchall())
         yield
         cursor.execute(files.query("own_scans", "note"), given | {"before": Jsonb(before)})

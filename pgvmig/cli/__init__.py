@@ -28,10 +28,12 @@ COMMANDS = {
     "report": "One page about a migration: verdict, gates, plots, the queries that changed most",
     "route": "Let a version serve a share of the keys first, or show who serves them",
     "trigger": "At which figures from production to go back: add, list, remove",
+    "verify": "Prove that a version is ready: run every gate, measure what takes minutes",
     "evaluate": "Is the new version as good as the old one? Judged queries, and a verdict",
     "cutover": "Make a version the active one",
     "watch": "Check the triggers after a switch, and go back when told to",
     "rollback": "Go back to the version that was active before",
+    "smoke": "Searches that must work whatever is active: add, list, remove, run",
     "retire": "Drop a version's vectors for good",
     "demo": "One whole migration on an embedded PostgreSQL, under live traffic",
 }
@@ -82,6 +84,7 @@ def cli() -> None:
       op.add_embedding("documents", "v2", {...})    alembic upgrade +1
       pgvmig backfill documents v2                  until it exits 0
       op.index_embedding("documents", "v2")         alembic upgrade +1
+      pgvmig verify documents v2                    until it exits 0
       op.cut_over_embedding("documents", "v2")      alembic upgrade +1
     and the way back is `alembic downgrade -1`, or `pgvmig rollback documents`.
 
