@@ -102,7 +102,8 @@ def test_coverage_says_how_many_rows_have_no_vector(connection, run, v2):
 def test_coverage_says_how_long_catching_up_takes(connection, run, v2):
     embed(connection, v2, "id <= 412")
     connection.execute(
-        "WITH run AS (INSERT INTO pgvmig.backfill_run (run_id, version_id, host, pid, started_at, seen_at, rows_written) "
+        "WITH run AS (INSERT INTO pgvmig.backfill_run "
+        "(run_id, version_id, host, pid, started_at, seen_at, rows_written) "
         "VALUES (gen_random_uuid(), %(id)s, 'here', 1, now() - interval '9 hours', now(), 412) RETURNING run_id) "
         "INSERT INTO pgvmig.backfill_sample (version_id, run_id, at, rows_written, batch_size, state) "
         # 40 seconds of work and hours in which there was nothing to do but for twelve rows
@@ -374,8 +375,8 @@ def test_an_unknown_gate_is_refused(run, ready):
         cut_over(run, V2, Terms(skip=["coverrage"], reason="a drill"))
     assert (
         str(error.value)
-        == "there is no gate named coverrage. Next: use one of capture, coverage, evaluation, failed, freshness, hashes, "
-        "health, identity, index, parity, privacy, provenance, recall, visibility, way_back, standbys"
+        == "there is no gate named coverrage. Next: use one of capture, coverage, evaluation, failed, freshness, "
+        "hashes, health, identity, index, parity, privacy, provenance, recall, visibility, way_back, standbys"
     )
 
 

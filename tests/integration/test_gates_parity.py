@@ -35,7 +35,8 @@ def reader(table):
 def grant_behind(table, view, role):
     """Grant what reading the view takes, column by column, and no more."""
     for relation, columns in table.execute(
-        "SELECT b.relation::text, string_agg(quote_ident(a.attname), ', ') FROM pgvmig.columns_behind(%s::regclass) AS b "
+        "SELECT b.relation::text, string_agg(quote_ident(a.attname), ', ') "
+        "FROM pgvmig.columns_behind(%s::regclass) AS b "
         "JOIN pg_attribute a ON a.attrelid = b.relation AND a.attnum = b.number GROUP BY 1",
         view,
     ):
@@ -163,7 +164,8 @@ def test_a_column_that_was_added_to_the_current_view_by_hand(table):
                          "embedded_at AS embedding_embedded_at, d.lang, upper(d.note) AS loud", 1)  # fmt: skip
     table.execute(sql.SQL("CREATE OR REPLACE VIEW documents_current WITH (security_invoker = true) AS " + shown))
     assert table.ask("parity").next == (
-        "show loud in a view of your own over public.documents_current, which has the columns of the version that it shows"
+        "show loud in a view of your own over public.documents_current, which has the columns of the version that "
+        "it shows"
     )
 
 

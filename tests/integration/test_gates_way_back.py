@@ -1,4 +1,4 @@
-"""The gate way_back: before a switch, the version that is active could take over again. And what an empty table asks."""
+"""The gate way_back: the version that is active could take over again. And what is asked of an empty table."""
 
 from datetime import timedelta
 
