@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 
 import pytest
-from lifecycle import add_version
+from lifecycle import EVIDENCE, add_version
 
 from pgvmig.catalog import standbys
 from pgvmig.cli import cli, output
@@ -89,14 +89,9 @@ def test_a_whole_migration(pgvmig, documents):
     assert pgvmig("backfill", "documents", "v1", "--json").json["versions"]["documents v1"]["written"] == 10
     checked = pgvmig("cutover", "documents", "v1", "--check", "--json")
     assert checked.code == 4
-    assert {gate["gate"]: gate["passed"] for gate in checked.json["gates"]} == {
-        "coverage": True,
-        "capture": True,
-        "privacy": True,
-        "failed": True,
-        "index": False,
-    }
+    assert {gate["gate"] for gate in checked.json["gates"] if not gate["passed"]} == {"index", *EVIDENCE}
     documents.execute("CREATE INDEX ON documents USING hnsw (embedding_v1 vector_cosine_ops)")
+    assert pgvmig("verify", "documents").code == 0
     assert pgvmig("cutover", "documents", "v1", "--check").code == 0
     first = pgvmig("cutover", "documents", "v1", "--json").json
     assert (first["changed"], first["version"], first["previous"], first["missing"]) == (True, "v1", None, 0)
@@ -104,7 +99,8 @@ def test_a_whole_migration(pgvmig, documents):
 
     add_version(documents, "documents", "v2", {"provider": "other", "model": "other"})
     assert pgvmig("backfill", "documents").code == 0
-    skipped = ("--skip", "index", "--reason", "ten rows")
+    assert pgvmig("verify", "documents").code == 4
+    skipped = ("--skip", "index", "--skip", "recall", "--reason", "ten rows")
     assert "documents: v1 -> v2" in pgvmig("cutover", "documents", "v2", *skipped).out
     assert "documents: v2 -> v1" in pgvmig("rollback", "documents").out
     assert "documents: v1 -> v2" in pgvmig("cutover", "documents", "v2", *skipped).out
@@ -121,7 +117,7 @@ def test_a_whole_migration(pgvmig, documents):
     refused = pgvmig("retire", "documents", "v1")
     assert (refused.code, "Next:  add --yes" in refused.err) == (2, True)
     assert pgvmig("retire", "documents", "v2", "--yes").code == 1
-    assert pgvmig("retire", "documents", "v1", "--yes", "--json").json["changed"] is True
+    assert pgvmig("retire", "documents", "v1", "--yes", "--soak", "0s", "--json").json["changed"] is True
     assert pgvmig("retire", "documents", "v1", "--yes", "--json").json["changed"] is False
     assert (
         "Error: documents v1 is retired\nNext:  op.add_embedding() adds it again, empty\n"
@@ -186,12 +182,13 @@ def test_failed_rows(pgvmig, documents, site):
 
 
 def test_status_names_a_mismatch_with_the_revisions(pgvmig, documents):
-    skip = ("--skip", "index", "--reason", "small")
+    gates = ["index", "way_back", *EVIDENCE]
+    skip = (*(word for gate in gates for word in ("--skip", gate)), "--reason", "small")
     pgvmig("backfill")
     documents.execute(
         "SELECT set_config('pgvmig.source', 'alembic', false), set_config('pgvmig.revision', '0005', false)"
     )
-    documents.execute("SELECT pgvmig.cut_over('documents', 'v1', skip => '{index}', reason => 'small')")
+    documents.execute("SELECT pgvmig.cut_over('documents', 'v1', skip => %s, reason => 'small')", [gates])
     documents.execute("RESET pgvmig.source; RESET pgvmig.revision")
     assert pgvmig("status", "--json").json["mismatches"] == []
     add_version(documents, "documents", "v2", {"provider": "other", "model": "other"})
