@@ -181,7 +181,7 @@ def _plan(request: Request, subject: _Subject, found: rows.Rows) -> Plan:
         )
         for version, space in zip((subject.old, subject.new), subject.spaces, strict=True)
     )
-    limit = searching.limit_for(found.most_rows)
+    limit = searching.limit_for(single=found.single)
     return Plan(old=old, new=new, rounds=request.rounds, timeout=request.timeout, limit=limit)
 
 

@@ -24,14 +24,14 @@ class Rows:
     """The judged documents that are here.
 
     `names`: what search results call a document, by what the judge called it (`07` is row 7). `in_old`, `in_new`: the
-    names of those with a vector. `candidates`: the keys of the rows with both. `most_rows`: of one document.
+    names of those with a vector. `candidates`: the keys of the rows with both. `single`: no document has several rows.
     """
 
     names: dict[str, str]
     in_old: frozenset[str]
     in_new: frozenset[str]
     candidates: tuple[Key, ...]
-    most_rows: int
+    single: bool
 
     @property
     def in_both(self) -> dict[str, str]:
@@ -57,17 +57,12 @@ def find(
 ) -> Rows:
     """Return which rows the documents are, by key, or by `column`. Raises UsageError when no such column is there."""
     rows = _by_column(conn, version, views, documents, column) if column else _by_key(conn, version, views, documents)
-    names: dict[str, str] = {}
-    counts: dict[str, int] = {}
-    for document, row in rows:
-        names[document] = row.name
-        counts[document] = counts.get(document, 0) + 1
     return Rows(
-        names=names,
+        names={document: row.name for document, row in rows},
         in_old=frozenset(row.name for _, row in rows if row.in_old),
         in_new=frozenset(row.name for _, row in rows if row.in_new),
         candidates=tuple(row.key for _, row in rows if row.in_old and row.in_new),
-        most_rows=max(counts.values(), default=1),
+        single=column is None or _is_unique(conn, version, column),
     )
 
 
@@ -125,6 +120,11 @@ def _by_column(
             ) from error
         found = texts(cursor)
     return [(documents[int(str(number)) - 1], row) for number, row in _rows(found, documents)]
+
+
+def _is_unique(conn: psycopg.Connection[Any], version: Version, column: str) -> bool:
+    given = {"relation": version.relation, "column": column}
+    return conn.execute(files.query("evaluation", "is_unique"), given).fetchone() == (True,)
 
 
 def _rows(found: Iterable[list[str | None]], documents: Sequence[str] | None) -> Iterable[tuple[str, _Row]]:

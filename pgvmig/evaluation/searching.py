@@ -34,8 +34,8 @@ VIEW = "{view}"
 _TRANSACTION = 0.5
 # Queries that are embedded before they are searched: vectors of that many are in memory.
 _BATCH = 50
-# Rows at most that are fetched for the ten documents that they belong to.
-_MOST_ROWS = 100
+# Rows that are fetched where a document may have several: ten documents are among them, it is hoped.
+_MANY_ROWS = 100
 
 Report = Callable[[int, int], None]
 
@@ -117,9 +117,9 @@ class Plan:
         return self.old, self.new
 
 
-def limit_for(most_rows: int) -> int:
-    """Return how many rows to fetch when a document has up to so many."""
-    return min(DEPTH * most_rows, _MOST_ROWS)
+def limit_for(*, single: bool) -> int:
+    """Return how many rows to fetch for ten documents; `single`: each has one row."""
+    return DEPTH if single else _MANY_ROWS
 
 
 def check(queries: Sequence[Query], statement: str | None) -> None:
@@ -201,7 +201,8 @@ def _search(
             while waiting and (not found or time.monotonic() < until):
                 number, (query, vectors) = waiting.pop()
                 found.append(_answers(conn, plan, query, vectors, number))
-            _require_views(conn, plan)
+            for side in plan.sides:
+                _require_view(conn, side)
         yield from found
 
 
@@ -238,6 +239,7 @@ def _timed(
             took = time.perf_counter() - began
             return _names(cursor, side, query), took
     except psycopg.Error as error:
+        _require_view(conn, side)
         raise _failed(error, side, query, plan.timeout) from error
 
 
@@ -269,12 +271,12 @@ def _failed(error: psycopg.Error, side: Side, query: Query, timeout: float) -> E
     return translate(error)
 
 
-def _require_views(conn: psycopg.Connection[Any], plan: Plan) -> None:
-    """Raise NotFoundError when a view is not its version's any more: that a search finds nothing there says nothing."""
-    for side in plan.sides:
-        if conn.execute(side.space.is_there()).fetchone() != (True,):
-            raise NotFoundError(
-                f"the view of {side.space.label} {side.space.version} is gone",
-                hazard="Its version was retired or dropped while it was being evaluated",
-                next_step=f"pgvmig status {side.space.label}",
-            )
+def _require_view(conn: psycopg.Connection[Any], side: Side) -> None:
+    """Raise NotFoundError when the view is not the version's any more: that nothing is found there says nothing."""
+    if conn.closed or conn.execute(side.space.is_there()).fetchone() == (True,):
+        return
+    raise NotFoundError(
+        f"the view of {side.space.label} {side.space.version} is gone",
+        hazard="Its version was retired or dropped while it was being evaluated",
+        next_step=f"pgvmig status {side.space.label}",
+    )

@@ -23,8 +23,15 @@ SELECT u.number,
 FROM unnest(%(documents)s::text[]) WITH ORDINALITY AS u (document, number)
 JOIN {table} AS d ON d.{column}::text OPERATOR(pg_catalog.=) u.document
 
+-- name: is_unique
+-- Whether no two rows of the table have the same value in a column.
+SELECT EXISTS (
+    SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+    WHERE i.indrelid = %(relation)s::oid AND a.attname = %(column)s AND i.indnkeyatts = 1 AND i.indisunique
+      AND i.indisvalid AND i.indpred IS NULL)
+
 -- name: candidates
--- A pilot's rows: judged, and with a vector in both versions. {condition} is about a row w of a version's view.
+-- A pilot's rows: judged, and with a vector in both versions. A condition on the row w of a version's view.
 EXISTS (SELECT FROM unnest({given}) AS u ({given_columns}) WHERE {is_given})
 
 -- name: facts
