@@ -138,7 +138,8 @@ BEGIN
                                                pgvmig.figure((counted ->> '')::bigint))
                  ELSE format('all %s vectors are of %s', pgvmig.figure(coalesce(counted ->> v.version_id::text, '0')::bigint), v.version) END,
             format('every vector is of %s; only those from before an adoption may have no provenance', v.version),
-            CASE WHEN v.layout = 'table' THEN format('DELETE FROM %s AS x WHERE %s; then ', v.vector_relation, wrong)
+            CASE WHEN strangers IS NULL THEN NULL
+                 WHEN v.layout = 'table' THEN format('DELETE FROM %s AS x WHERE %s; then ', v.vector_relation, wrong)
                  WHEN v.writer = 'worker' THEN format(
                      'UPDATE %s AS x SET (%I, %I, %I, %I) = (NULL, NULL, NULL, NULL) WHERE %s; then ', v.vector_relation,
                      v.vector_column, v.version_id_column, v.source_hash_column, v.embedded_at_column, wrong)

@@ -21,7 +21,8 @@ BEGIN
                  ELSE format('rows may have changed unseen: not %s is %s', CASE WHEN gone THEN 'there' ELSE 'enabled always' END,
                              array_to_string(lacking, ', ')) END,
             'every trigger is there and enabled always',
-            CASE WHEN gone THEN format('SELECT pgvmig.create_triggers(v) FROM pgvmig.version v WHERE v.version_id = %s',
+            CASE WHEN cardinality(lacking) = 0 THEN NULL
+                 WHEN gone THEN format('SELECT pgvmig.create_triggers(v) FROM pgvmig.version v WHERE v.version_id = %s',
                                        v.version_id)
                  ELSE format('ALTER TABLE %s %s', v.relation,
                              (SELECT string_agg(format('ENABLE ALWAYS TRIGGER %I', t), ', ') FROM unnest(lacking) AS t)) END

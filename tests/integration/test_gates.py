@@ -20,7 +20,7 @@ from psycopg.errors import CheckViolation
 from pgvmig import indexing, switch
 from pgvmig.address import address
 from pgvmig.checks import gates
-from pgvmig.errors import GateError, IllegalTransitionError, NotFoundError, UsageError
+from pgvmig.errors import GateError, IllegalTransitionError, NotFoundError
 from pgvmig.runner import ConnectionRunner
 from pgvmig.terms import Terms
 
@@ -97,45 +97,6 @@ def test_coverage_says_how_many_rows_have_no_vector(connection, run, v2):
         "total": 1000, "embedded": 412, "missing": 588, "missing_recent": 0, "outdated": 0, "outdated_recent": 0,
         "empty": 0, "failed": 0, "accepted": 0,
     }  # fmt: skip
-
-
-def test_coverage_says_how_long_catching_up_takes(connection, run, v2):
-    embed(connection, v2, "id <= 412")
-    connection.execute(
-        "WITH run AS (INSERT INTO pgvmig.backfill_run "
-        "(run_id, version_id, host, pid, started_at, seen_at, rows_written) "
-        "VALUES (gen_random_uuid(), %(id)s, 'here', 1, now() - interval '9 hours', now(), 412) RETURNING run_id) "
-        "INSERT INTO pgvmig.backfill_sample (version_id, run_id, at, rows_written, batch_size, state) "
-        # 40 seconds of work and hours in which there was nothing to do but for twelve rows
-        "SELECT %(id)s, run_id, now() - make_interval(secs => 20000 - 5 * i), i * 50, 100, 'running' "
-        "FROM run, generate_series(0, 8) AS i",
-        {"id": v2.version_id},
-    )
-    error = refusal(connection, run)
-    assert error.found == (
-        "documents v2 is not ready: 588 of 1,000 rows have no vector; a worker needs about 59 s for that "
-        "(10 rows/s in its last runs)"
-    )
-    measured = error.data["gates"]["coverage"]["measured"]
-    assert (measured["rows_per_second"], measured["catching_up_seconds"], measured["missing"]) == (10.0, 59, 588)
-
-
-def test_before_a_whole_walk_a_changed_row_may_have_been_missing_for_long(connection, run, v2):
-    embed(connection, v2, "id > 1")
-    connection.execute("UPDATE documents SET body = 'changed' WHERE id = 1")
-    assert "1 of 1,000 rows have no vector" in str(refusal(connection, run))
-    embed(connection, v2)
-    indexing.build(run, V2)
-    connection.execute("INSERT INTO documents VALUES (2000, 'new')")
-    assert cut_over(run, V2)["missing"] == 1
-
-
-def test_a_row_whose_vector_is_right_is_not_outdated(connection, run, ready):
-    connection.execute("UPDATE documents SET body = 'changed' WHERE id = 1")
-    connection.execute("UPDATE documents SET body = 'text 1' WHERE id = 1")
-    connection.execute("UPDATE pgvmig.documents_v2_stale SET queued_at = queued_at - interval '1 hour'")
-    assert len(stale(connection, ready)) == 2
-    assert cut_over(run, V2)["missing"] == 0
 
 
 def test_rows_that_became_stale_just_now_do_not_hold_up_a_switch(connection, run, ready):
@@ -377,28 +338,6 @@ def test_an_unknown_gate_is_refused(run, ready):
         str(error.value)
         == "there is no gate named coverrage. Next: use one of capture, coverage, evaluation, failed, freshness, "
         "hashes, health, identity, index, parity, privacy, provenance, recall, visibility, way_back, standbys"
-    )
-
-
-@pytest.mark.parametrize(
-    ("force", "skip", "reason"),
-    [
-        (None, [], None),
-        ("coverage: 12 rows of a closed tenant", ["coverage"], "12 rows of a closed tenant"),
-        (" coverage , index : why: so ", ["coverage", "index"], "why: so"),
-    ],
-)
-def test_force_names_gates_and_a_reason(force, skip, reason):
-    assert Terms.forced(force) == Terms(skip=skip, reason=reason)
-
-
-@pytest.mark.parametrize("force", ["", "coverage", "coverage:", "coverage:  "])
-def test_force_without_a_reason_is_refused(force):
-    with pytest.raises(UsageError) as error:
-        Terms.forced(force)
-    assert str(error.value) == (
-        f"force is {force!r}. A skipped gate is kept with its reason, for whoever looks into it later. "
-        "Next: write force='gate: why', such as force='coverage: 12 rows of a closed tenant'"
     )
 
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 from gating import Gated
-from lifecycle import adopt_version, embed, record_outcome
+from lifecycle import add_version, adopt_version, embed, record_outcome
 
 from pgvmig.terms import Terms
 
@@ -67,6 +67,43 @@ def test_a_row_without_a_vector_is_told_of_once(table, versions):
     table.execute("INSERT INTO documents VALUES (100, 'new')")
     table.age("v2", "1 hour")
     assert (table.ask("coverage").passed, table.ask("freshness").passed) == (False, True)
+
+
+def test_coverage_says_how_long_catching_up_takes(table):
+    v2 = add_version(table.connection, "documents", "v2")
+    table.ran("v2", rows=52, seconds=9 * 3600)
+    table.execute(
+        # 20 seconds of work, and hours in which there was next to nothing to do
+        "INSERT INTO pgvmig.backfill_sample (version_id, run_id, at, rows_written, batch_size, state) "
+        "SELECT version_id, run_id, now() - make_interval(secs => 20000 - 5 * i), i * 10, 10, 'running' "
+        "FROM pgvmig.backfill_run, generate_series(0, 4) AS i"
+    )
+    embed(table.connection, v2, "id <= 4")
+    coverage = table.ask("coverage")
+    assert (coverage.found, coverage.next) == (
+        "16 of 20 rows have no vector; a worker needs about 8 s for that (2.0 rows/s in its last runs)",
+        "pgvmig backfill documents v2",
+    )
+    measured = coverage.measured
+    assert (measured["rows_per_second"], measured["catching_up_seconds"], measured["missing"]) == (2.0, 8, 16)
+
+
+def test_before_a_whole_walk_a_changed_row_may_have_been_missing_for_long(table):
+    v2 = add_version(table.connection, "documents", "v2")
+    embed(table.connection, v2, "id > 1")
+    table.execute("UPDATE documents SET body = 'changed' WHERE id = 1")
+    assert table.ask("coverage").found == "1 of 20 rows have no vector"
+    embed(table.connection, v2)
+    table.execute("INSERT INTO documents VALUES (100, 'new')")
+    coverage = table.ask("coverage")
+    assert (coverage.passed, coverage.measured["missing_recent"]) == (True, 1)
+
+
+def test_a_row_whose_vector_is_right_is_not_outdated(table, versions):
+    table.execute("UPDATE documents SET body = 'changed' WHERE id IN (1, 2)")
+    table.execute("UPDATE documents SET body = 'text 1' WHERE id = 1")
+    table.age("v2", "1 hour")
+    assert table.ask("coverage").measured["outdated"] == 1
 
 
 def test_vectors_of_another_version_are_found(table, versions, layout):
