@@ -9,13 +9,13 @@ from typing import Any
 
 from alembic.operations import MigrateOperation, Operations
 
-from pgvmig import adding, hazards, indexing, switch
+from pgvmig import adding, hazards, indexing, retiring, switch
 from pgvmig.address import Address, address
 from pgvmig.alembic_plugin import ops
-from pgvmig.alembic_plugin.calm import before_build
+from pgvmig.alembic_plugin.calm import before_build, dsn_of
 from pgvmig.alembic_plugin.migration_runner import MigrationRunner, as_command_error, begin, require_own_transaction
 from pgvmig.catalog import schema
-from pgvmig.errors import PgvmigError
+from pgvmig.errors import PgvmigError, UsageError
 from pgvmig.terms import Terms
 
 log = logging.getLogger("pgvmig")
@@ -126,22 +126,27 @@ def drop_index(operations: Operations, operation: ops.DropEmbeddingIndexOp) -> N
 @implementation_for(ops.CutOverEmbeddingOp)
 def cut_over(operations: Operations, operation: ops.CutOverEmbeddingOp) -> None:
     """Cut over."""
-    where = _address(operation)
-    _say(where, "cut over", switch.cut_over(begin(operations), where, Terms.forced(operation.force)))
+    run, where, terms = begin(operations), _address(operation), Terms.forced(operation.force)
+    _say(where, "cut over", switch.cut_over(run, where, terms, beside=_beside(run), tell=_warn))
 
 
 @implementation_for(ops.RollBackEmbeddingOp)
 def roll_back(operations: Operations, operation: ops.RollBackEmbeddingOp) -> None:
     """Roll back."""
-    where = _address(operation)
-    _say(where, "rolled back", switch.roll_back(begin(operations), where, Terms.forced(operation.force)))
+    run, where, terms = begin(operations), _address(operation), Terms.forced(operation.force)
+    _say(where, "rolled back", switch.roll_back(run, where, terms, beside=_beside(run), tell=_warn))
 
 
 @implementation_for(ops.RetireEmbeddingOp)
 def retire(operations: Operations, operation: ops.RetireEmbeddingOp) -> None:
     """Retire."""
+    run = begin(operations)
     where = _address(operation)
-    _say(where, "retired", switch.retire(begin(operations), where, operation.force))
+    terms = retiring.RetireTerms.of(_said_of(run, "pgvmig_soak", where) or operation.soak, operation.force)
+    outcome = retiring.retire(run, where, terms)
+    _say(where, "retired", outcome)
+    if outcome.get("held_bytes"):
+        log.info("%s: %s", where.label, retiring.space_left(where.table, outcome))
 
 
 @implementation_for(ops.RefreshEmbeddingViewsOp)
@@ -154,11 +159,34 @@ def _address(operation: ops.EmbeddingOp) -> Address:
     return address(operation.table, operation.version, operation.schema, operation.slot)
 
 
+def _beside(run: MigrationRunner) -> str | None:
+    """Return how to ask about standbys and long readers, None where they are not asked."""
+    return None if run.offline or "off" in run.told("pgvmig_calm") else dsn_of(run.connection)
+
+
+def _warn(text: str) -> None:
+    log.warning("%s", text)
+
+
 def _told(run: MigrationRunner, key: str, where: Address) -> bool:
     """Whether `-x <key>=documents.v2` names this very version, as the revision does or as the errors do."""
-    named = run.told(key)
-    labels = {where.label, adding.resolved(run, where).label} if named else set()
-    return any(label.replace(" ", ".") == name.replace(" ", ".") for label in labels for name in named)
+    return any(_is_named(run, where, name) for name in run.told(key))
+
+
+def _said_of(run: MigrationRunner, key: str, where: Address) -> str | None:
+    """Return what `-x <key>=documents.v2:value` says of this version, None when it says nothing."""
+    for said in run.told(key):
+        name, _, value = said.rpartition(":")
+        if not name:
+            raise UsageError(f"-x {key}={said} names no version", next_step=f"-x {key}=documents.v1:{said}")
+        if _is_named(run, where, name):
+            return value
+    return None
+
+
+def _is_named(run: MigrationRunner, where: Address, name: str) -> bool:
+    labels = (where.label, adding.resolved(run, where).label)
+    return any(label.replace(" ", ".") == name.replace(" ", ".") for label in labels)
 
 
 def _name_triggers(run: MigrationRunner, where: Address) -> None:

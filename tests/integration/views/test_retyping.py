@@ -110,9 +110,9 @@ def test_the_outcome_and_the_warning_say_what_changes(connection, versions):
     assert told == [
         (
             "The vector changes from vector to halfvec: public.documents_current, public.titles will be made anew, "
-            "with the same owner, grants, comments, options and triggers, but under another OID, so a prepared statement "
-            "that returns the vector fails (cached plan must not change result type) until it is prepared again, and who "
-            "reads the vector in binary gets the other type."
+            "with the same owner, grants, comments, options and triggers, but under another OID, so a prepared "
+            "statement that returns the vector fails (cached plan must not change result type) until it is prepared "
+            "again, and who reads the vector in binary gets the other type."
         )
     ]
     back = switch.roll_back(run, HERE, terms, tell=told.append)
@@ -133,8 +133,8 @@ OBSTACLES = [
     ),
     (
         (
-            "ALTER TABLE documents ENABLE ROW LEVEL SECURITY; "
-            "CREATE TABLE other (id bigint); CREATE POLICY own ON other USING (id IN (SELECT id FROM documents_current))"
+            "CREATE TABLE other (id bigint); "
+            "CREATE POLICY own ON other USING (id IN (SELECT id FROM documents_current))"
         ),
         "policy own on table public.other",
     ),
