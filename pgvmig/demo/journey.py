@@ -43,6 +43,7 @@ class Steps:
     rollback: Span = (0.0, 0.0)
     again: Span = (0.0, 0.0)
     scans: tuple[int, int] = (0, 0)
+    gates: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Journey:
@@ -88,7 +89,9 @@ class Journey:
 
     def _first_model(self) -> None:
         self._wait_until_ready("v1", "backfilling v1")
-        self.here.upgrade("0004", "0005")
+        self.here.upgrade("0004")
+        self._verify("v1")
+        self.here.upgrade("0005")
         self.application.search()
 
     def _second_model(self) -> None:
@@ -102,6 +105,7 @@ class Journey:
             self.steps.ndcg[version] = self._ndcg(version, model)
 
     def _there_and_back(self) -> None:
+        self.steps.gates = self._verify("v2")
         self.steps.cutover = self._timed(lambda: self.here.upgrade("0008"))
         self._pause("searching in v2")
         self.steps.rollback = self._timed(lambda: self.here.downgrade("-1"))
@@ -112,6 +116,12 @@ class Journey:
             "SELECT indexrelname, idx_scan FROM pg_stat_user_indexes WHERE indexrelname ~ '_hnsw$' ORDER BY 1"
         )
         self.steps.scans = (scans[0][1], scans[1][1])
+
+    def _verify(self, version: str) -> list[dict[str, Any]]:
+        """Run every gate, as somebody does who is about to cut over; one that fails ends the demo."""
+        self.report(f"verifying {version}", 0, None)
+        gates: list[dict[str, Any]] = self.here.answer("verify", "documents", version)["gates"]
+        return gates
 
     def _load(self) -> None:
         """Fill the table in the order of the passages' ids, as an application's import would."""
@@ -183,6 +193,9 @@ class Journey:
             errors=tally.errors[:5],
             index_scans_old=steps.scans[0],
             index_scans_new=steps.scans[1],
+            gates_passed=[gate["gate"] for gate in steps.gates if gate["passed"]],
+            recall_at_10=_of(steps.gates, "recall", "recall"),
+            identity_worst_cosine=_of(steps.gates, "identity", "worst"),
             missing_at_cutover=self.here.rows(_MISSING)[0][0],
             longest_search_during_swap_seconds=_longest(s for s in tally.searches if id(s) in during),
             longest_search_otherwise_seconds=_longest(s for s in tally.searches if id(s) not in during),
@@ -229,6 +242,12 @@ def _split(whole: corpus.Corpus, rows: int) -> tuple[corpus.Corpus, list[corpus.
 
 def _as_text(vector: Any) -> str:
     return "[" + ",".join(map(str, vector.tolist())) + "]"
+
+
+def _of(gates: list[dict[str, Any]], name: str, figure: str) -> float | None:
+    """Return a figure that a gate measured, None when it had nothing to measure."""
+    value: float | None = next(gate["measured"].get(figure) for gate in gates if gate["gate"] == name)
+    return value
 
 
 def _longest(searches: Any) -> float:

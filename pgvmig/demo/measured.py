@@ -32,6 +32,9 @@ class Measured:
     errors: list[str]
     index_scans_old: int
     index_scans_new: int
+    gates_passed: list[str]
+    recall_at_10: float | None
+    identity_worst_cosine: float | None
     missing_at_cutover: int
     longest_search_during_swap_seconds: float
     longest_search_otherwise_seconds: float
@@ -60,6 +63,7 @@ class Measured:
             ("searches failed", f"{self.searches_failed:,}"),
             ("searches ranked in the wrong space", f"{self.searches_wrong_space:,}"),
             ("HNSW index scans, v1 and v2", f"{self.index_scans_old:,} and {self.index_scans_new:,}"),
+            ("gates before the cutover of v2", self._gates()),
             ("rows not embedded yet at the cutover", f"{self.missing_at_cutover:,}"),
             ("longest search, while swapping", _ms(self.longest_search_during_swap_seconds)),
             ("longest search, at any other time", _ms(self.longest_search_otherwise_seconds)),
@@ -67,6 +71,11 @@ class Measured:
             ("rollback, gates included", f"{self.rollback_seconds:.2f} s"),
             ("the whole demo", f"{self.total_seconds:.0f} s"),
         ]
+
+    def _gates(self) -> str:
+        recall = "exact search" if self.recall_at_10 is None else f"recall@10 {self.recall_at_10:.3f}"
+        cosine = "" if self.identity_worst_cosine is None else f", worst cosine {self.identity_worst_cosine:.3f}"
+        return f"all {len(self.gates_passed)} pass, {recall}{cosine}"
 
     @property
     def passed(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -73,6 +74,13 @@ class Stage:
 
         Raises DemoFailedError with what it printed.
         """
+        return self._run(*arguments).returncode
+
+    def answer(self, *arguments: str) -> Any:
+        """Run the command line with --json and return what it printed. Raises as `pgvmig`."""
+        return json.loads(self._run(*arguments, "--json").stdout)
+
+    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-m", "pgvmig", *arguments],
             env=dict(self.environment),
@@ -85,7 +93,7 @@ class Stage:
             raise DemoFailedError(
                 f"pgvmig {' '.join(arguments)} exited {done.returncode}: {done.stderr or done.stdout}"
             )
-        return done.returncode
+        return done
 
     @contextmanager
     def cron(self) -> Iterator[None]:
