@@ -52,7 +52,7 @@ def groups(evaluation: Evaluation) -> Plot | None:
     shown = [(g, g.figures[0]) for g in evaluation.groups if g.figures and g.figures[0].difference is not None][:GROUPS]
     if not shown:
         return None
-    name = shown[0][1].name
+    name = line(shown[0][1].name, _LABEL)
     alt = "; ".join(f"{line(g.name)}: {signed(f.difference)}" for g, f in shown)
 
     def draw(figure: Canvas, narrow: bool) -> None:
@@ -69,7 +69,7 @@ def over_time(evaluations: Sequence[Evaluation]) -> Plot | None:
     kept = [e for e in evaluations if e.main is not None and e.main.new is not None]
     if len(kept) < 2:  # noqa: PLR2004
         return None
-    name = kept[-1].main.name if kept[-1].main else ""
+    name = line(kept[-1].main.name if kept[-1].main else "", _LABEL)
     alt = "; ".join(f"{e.at:%Y-%m-%d %H:%M} {e.old or ''} {_score(e, 'old')} {e.new} {_score(e, 'new')}" for e in kept)
 
     def draw(figure: Canvas, narrow: bool) -> None:

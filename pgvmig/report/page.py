@@ -11,6 +11,7 @@ from itertools import zip_longest
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from pgvmig.contract import Contract
 from pgvmig.report import draw_quality, draw_work, words
@@ -18,7 +19,7 @@ from pgvmig.report.evaluations import Answer, Query
 from pgvmig.report.facts import Backfill, Evidence, Facts, ProductionMetric, Stop
 from pgvmig.report.palette import COLOURS
 from pgvmig.report.plots import Plot
-from pgvmig.report.safe import line
+from pgvmig.report.safe import line, visible
 
 # Judgements describe what people asked for then; see docs/evaluation.md.
 OLD_JUDGEMENTS = timedelta(days=90)
@@ -88,6 +89,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("pgvmig.report", "."),
         autoescape=True,
+        finalize=_finalize,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -103,6 +105,11 @@ def _environment() -> Environment:
         "day": words.day,
     }
     return environment
+
+
+def _finalize(value: Any) -> Any:
+    """Let no text onto the page whose characters are not all seen, whatever the template forgets."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _plots(facts: Facts) -> Mapping[str, Plot | None]:

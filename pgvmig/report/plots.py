@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 import matplotlib as mpl
@@ -23,11 +23,15 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure as Canvas
 
 from pgvmig.report.palette import drawn, variables
+from pgvmig.report.safe import line, visible
 
 # Pixels of the page: a card over its whole width, half of it, and on a phone. A figure has 72 points an inch and so has
 # SVG, so that letters are as large as they say.
 WHOLE, HALF, NARROW = 1104, 516, 324
 _UNIT = 72.0
+
+# Nobody listens to more.
+_LONGEST = 1500
 
 # What draws: a figure, and whether it is the narrow one.
 Draw: TypeAlias = Callable[[Canvas, bool], None]
@@ -123,7 +127,7 @@ _DECIMALS = re.compile(r"(\d+\.\d\d)\d+")
 
 def _inline(svg: str, name: str, title: str, alt: str) -> str:
     """Return the drawing for use inside HTML: named for who listens, its ids its own, its size the page's business."""
-    body = _METADATA.sub("", _HEAD.sub("", svg, count=1))
+    body = "\n".join(map(visible, _METADATA.sub("", _HEAD.sub("", svg, count=1)).split("\n")))
     (view,) = _VIEW.findall(svg[: svg.index("<defs") if "<defs" in svg else None])[:1]
     used = set(_USED.findall(body))
     body = _ID.sub(lambda match: f'id="{name}-{match[1]}"' if match[1] in used else "", body)
@@ -137,7 +141,7 @@ def _inline(svg: str, name: str, title: str, alt: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return str(Markup.escape(text))
+    return str(Markup.escape(line(text, _LONGEST)))
 
 
 def place(at: datetime) -> float:
@@ -150,5 +154,6 @@ def time_axis(axes: Axes, began: datetime, ended: datetime, *, narrow: bool) -> 
     locator = AutoDateLocator(minticks=2, maxticks=4 if narrow else 7)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=True))  # type: ignore[no-untyped-call]
-    axes.set_xlim(place(began), place(ended))
+    # one moment alone has no width
+    axes.set_xlim(place(began), place(max(ended, began + timedelta(seconds=1))))
     axes.set_xlabel("time (UTC)")
