@@ -206,6 +206,17 @@ def test_pacing_at_three_in_the_morning(reader: Reader) -> None:
         assert conn.execute(verbs).fetchall() == [("pause",), ("throttle",), ("resume",), ("throttle",)]
 
 
+def test_report(reader: Reader) -> None:
+    prepare_readme(reader)
+    (revision,) = blocks("README.md", "python")
+    head = "revision = '0001'\ndown_revision = None\n"
+    (reader.folder / "migrations" / "versions" / "0001_v2.py").write_text(head + revision)
+    for command in ("pgvmig init", "pgvmig standby none", "alembic upgrade head"):
+        reader.run(["bash", "-c", command])
+    assert reader.follow(ROOT / "docs" / "report.md") == 4
+    assert "documents: migration report" in (reader.folder / "report.html").read_text(encoding="utf-8")
+
+
 def test_every_command_is_in_the_reference() -> None:
     text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     assert [name for name in COMMANDS if f"`pgvmig {name}`" not in text] == []
