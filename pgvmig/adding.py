@@ -5,6 +5,7 @@ Written against `Runner`, so that a revision, its `--sql` script and the command
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,11 +51,12 @@ def add(
     columns: Sequence[str] | None = None,
     key: Sequence[str] | None = None,
     prepared: bool = False,
+    search: Mapping[str, Any] | str | None = None,
 ) -> bool:
     """Add a version: room for vectors and provenance, view, capture. Returns whether anything changed.
 
     Layout `column` puts them beside the row, `table` into a table of the version's own. `columns` are the table's
-    columns that the views show, `key` identifies a row; online both may be left out.
+    columns that the views show, `key` identifies a row; online both may be left out. `search`: see `set_search`.
     `prepared` is the word that subscribers of a published table have what is added.
     Raises ContractError, ConflictError, NotFoundError, InputExpressionError, LockNotAvailableError,
     PublishedTableError.
@@ -79,6 +81,8 @@ def add(
     for statement in ddl.make_home(where.table, home, agreed, facts.vector_schema):
         run.run(statement)
     _create_view_and_record(run, where, agreed, facts, home, adopted=False, writer="worker")
+    if search is not None:
+        set_search(run, where, search)
     return True
 
 
@@ -133,6 +137,25 @@ def release(run: Runner, where: Address) -> None:
     where = resolved(run, where)
     run.note(f"pgvmig: release {where.label}; its vectors stay")
     run.run(files.query("adding", "release_version", **where.literals()))
+
+
+def set_search(run: Runner, where: Address, search: Mapping[str, Any] | str, reason: str | None = None) -> bool | None:
+    """Replace how the version is searched: what `pgvmig.active_space()` hands to services, and switches with it.
+
+    `search` is JSON, as data or as text: ef_search, probes, iterative_scan, max_scan_tuples, and the services' own
+    filters, hybrid and reranker. Returns whether it changed, None offline. Raises UsageError, NotFoundError.
+    """
+    where = resolved(run, where)
+    text = search if isinstance(search, str) else json.dumps(dict(search), ensure_ascii=False, sort_keys=True)
+    run.note(f"pgvmig: how {where.label} is searched: {text}")
+    with run.transaction():
+        rows = run.run(
+            files.query(
+                "adding", "set_search", **where.literals(), search=sql.Literal(text), reason=sql.Literal(reason)
+            )
+        )
+    changed: bool | None = one(rows)
+    return changed
 
 
 def refresh_views(run: Runner, table: str, schema: str | None = None, slot: str = DEFAULT_SLOT) -> None:

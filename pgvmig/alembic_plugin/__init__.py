@@ -13,4 +13,4 @@ if TYPE_CHECKING:
 
 def setup(plugin: Plugin) -> None:  # noqa: ARG001  # comparators for autogenerate will be registered on it
     """Register the operations as `op.add_embedding` and so on."""
-    from pgvmig.alembic_plugin import ops, toimpl  # noqa: F401
+    from pgvmig.alembic_plugin import ops, schema_ops, toimpl  # noqa: F401

@@ -30,68 +30,6 @@ class EmbeddingOp(MigrateOperation):
         return (self.name, self.schema, self.table, self.slot, self.version)
 
 
-@Operations.register_operation("install_pgvmig")
-class InstallOp(MigrateOperation):
-    """Install the control schema."""
-
-    def __init__(self, version: int | None = None) -> None:
-        self.version = version
-
-    @classmethod
-    def install_pgvmig(cls, operations: Operations, version: int | None = None) -> None:
-        """Install the control schema `pgvmig`, and pgvector where it is missing.
-
-        `version` is the schema version that the revisions after this one need at least.
-        """
-        operations.invoke(cls(version))
-
-    def reverse(self) -> MigrateOperation:
-        """Return the downgrade."""
-        return UninstallOp()
-
-    def to_diff_tuple(self) -> tuple[Any, ...]:
-        """Return what `alembic check` shows."""
-        return ("install_pgvmig", self.version)
-
-
-@Operations.register_operation("upgrade_pgvmig")
-class UpgradeOp(InstallOp):
-    """Upgrade the control schema."""
-
-    @classmethod
-    def upgrade_pgvmig(cls, operations: Operations, version: int) -> None:
-        """Upgrade the control schema to this toolkit's, which must be `version` or newer. Its downgrade does nothing:
-        an older control schema cannot hold what a newer one has recorded.
-        """
-        operations.invoke(cls(version))
-
-    def reverse(self) -> MigrateOperation:
-        """Return the downgrade, which finds nothing to upgrade."""
-        return self
-
-    def to_diff_tuple(self) -> tuple[Any, ...]:
-        """Return what `alembic check` shows."""
-        return ("upgrade_pgvmig", self.version)
-
-
-@Operations.register_operation("uninstall_pgvmig")
-class UninstallOp(MigrateOperation):
-    """Drop the control schema."""
-
-    @classmethod
-    def uninstall_pgvmig(cls, operations: Operations) -> None:
-        """Drop the control schema; refused while it looks after versions."""
-        operations.invoke(cls())
-
-    def reverse(self) -> MigrateOperation:
-        """Return the upgrade."""
-        return InstallOp()
-
-    def to_diff_tuple(self) -> tuple[Any, ...]:
-        """Return what `alembic check` shows."""
-        return ("uninstall_pgvmig",)
-
-
 @Operations.register_operation("add_embedding")
 class AddEmbeddingOp(EmbeddingOp):
     """Add a version."""
@@ -108,12 +46,14 @@ class AddEmbeddingOp(EmbeddingOp):
         key: list[str] | None = None,
         schema: str | None = None,
         slot: str = "embedding",
+        search: dict[str, Any] | str | None = None,
     ) -> None:
         super().__init__(table, version, schema, slot)
         self.contract = contract
         self.layout = layout
         self.columns = columns
         self.key = key
+        self.search = search
 
     @classmethod
     def add_embedding(
@@ -127,19 +67,50 @@ class AddEmbeddingOp(EmbeddingOp):
         key: list[str] | None = None,
         schema: str | None = None,
         slot: str = "embedding",
+        search: dict[str, Any] | str | None = None,
     ) -> None:
         """Add a version: its vector and provenance, its view, and the triggers that follow the table.
 
         Layout `column` puts the vectors beside the rows, which the backfill then updates; `table` puts them into a
         table of the version's own, and the backfill touches no row. `pgvmig plan` says which suits a table. Nothing is
         embedded and no row is rewritten here; `pgvmig backfill` fills it. For `--sql` name the `columns` that the
-        views show and the `key`; online both may be left out.
+        views show and the `key`; online both may be left out. `search` is how services shall search it, such as
+        `{"ef_search": 100}`: it switches with the version.
         """
-        operations.invoke(cls(table, version, contract, layout, columns, key, schema, slot))
+        operations.invoke(cls(table, version, contract, layout, columns, key, schema, slot, search))
 
     def reverse(self) -> MigrateOperation:
         """Return the downgrade."""
         return DropEmbeddingOp(self.table, self.version, self.schema, self.slot)
+
+
+@Operations.register_operation("set_embedding_search")
+class SetEmbeddingSearchOp(EmbeddingOp):
+    """Change how a version is searched."""
+
+    name = "set_embedding_search"
+
+    def __init__(
+        self, table: str, version: str, search: dict[str, Any] | str, schema: str | None = None, slot: str = "embedding"
+    ) -> None:
+        super().__init__(table, version, schema, slot)
+        self.search = search
+
+    @classmethod
+    def set_embedding_search(
+        cls,
+        operations: Operations,
+        table: str,
+        version: str,
+        search: dict[str, Any] | str,
+        schema: str | None = None,
+        slot: str = "embedding",
+    ) -> None:
+        """Replace the version's search settings, which `pgvmig.active_space()` hands to services: `ef_search`,
+        `probes`, `iterative_scan`, `max_scan_tuples`, and the services' own `filters`, `hybrid` and `reranker`. The
+        downgrade is the same operation with what was there before.
+        """
+        operations.invoke(cls(table, version, search, schema, slot))
 
 
 @Operations.register_operation("drop_embedding")
@@ -318,7 +289,12 @@ class CutOverEmbeddingOp(SwitchOp):
         schema: str | None = None,
         slot: str = "embedding",
     ) -> None:
-        """Make the version the active one, if the gates pass. `force="gate: why"` skips a gate and keeps the reason."""
+        """Make the version the active one, if the gates pass. `force="gate: why"` skips a gate and keeps the reason.
+
+        Refused while a declared standby is behind, or a long transaction there or here holds the current view
+        (`force="standbys: why"`, or `alembic -x pgvmig_calm=off`). From vector to halfvec, or back, the view is made
+        anew with all its grants: prepared statements that return the vector must be prepared again.
+        """
         operations.invoke(cls(table, version, force, schema, slot))
 
     def reverse(self) -> MigrateOperation:
@@ -342,7 +318,7 @@ class RollBackEmbeddingOp(SwitchOp):
         schema: str | None = None,
         slot: str = "embedding",
     ) -> None:
-        """Leave the version for the one that was active before it; `version` stays and is kept fresh."""
+        """Leave the version for the one that was active before it; `version` stays, and its backfill is paused."""
         operations.invoke(cls(table, version, force, schema, slot))
 
     def reverse(self) -> MigrateOperation:

@@ -11,7 +11,7 @@ from alembic.operations import MigrateOperation, Operations
 
 from pgvmig import adding, hazards, indexing, retiring, switch
 from pgvmig.address import Address, address
-from pgvmig.alembic_plugin import ops
+from pgvmig.alembic_plugin import ops, schema_ops
 from pgvmig.alembic_plugin.calm import before_build, dsn_of
 from pgvmig.alembic_plugin.migration_runner import MigrationRunner, as_command_error, begin, require_own_transaction
 from pgvmig.catalog import schema
@@ -38,16 +38,16 @@ def implementation_for(operation: type[MigrateOperation]) -> Callable[[Callable[
     return register
 
 
-@implementation_for(ops.InstallOp)
-def install(operations: Operations, operation: ops.InstallOp) -> None:
+@implementation_for(schema_ops.InstallOp)
+def install(operations: Operations, operation: schema_ops.InstallOp) -> None:
     """Install or upgrade the control schema."""
     run = require_own_transaction(operations)
     if schema.install(run, operation.version) and not run.offline and (mind := hazards.of_the_control_schema(run)):
         log.warning("%s", mind)
 
 
-@implementation_for(ops.UninstallOp)
-def uninstall(operations: Operations, _operation: ops.UninstallOp) -> None:
+@implementation_for(schema_ops.UninstallOp)
+def uninstall(operations: Operations, _operation: schema_ops.UninstallOp) -> None:
     """Drop the control schema."""
     schema.uninstall(require_own_transaction(operations))
 
@@ -65,9 +65,16 @@ def add(operations: Operations, operation: ops.AddEmbeddingOp) -> None:
         columns=operation.columns,
         key=operation.key,
         prepared=_told(run, "pgvmig_published", where),
+        search=operation.search,
     )
     if added and not run.offline and operation.layout == "column":
         _name_triggers(run, where)
+
+
+@implementation_for(ops.SetEmbeddingSearchOp)
+def set_search(operations: Operations, operation: ops.SetEmbeddingSearchOp) -> None:
+    """Change how a version is searched."""
+    adding.set_search(begin(operations), _address(operation), operation.search)
 
 
 @implementation_for(ops.DropEmbeddingOp)

@@ -28,6 +28,7 @@ _OURS: dict[str, type[errors.PgvmigError]] = {
     "PV007": errors.DestructionRefusedError,
     "PV008": errors.SchemaVersionError,
     "PV009": errors.PublishedTableError,
+    "PV010": errors.UsageError,
 }
 
 

@@ -30,6 +30,7 @@ COMMANDS = {
     "trigger": "At which figures from production to go back: add, list, remove",
     "verify": "Prove that a version is ready: run every gate, measure what takes minutes",
     "evaluate": "Is the new version as good as the old one? Judged queries, and a verdict",
+    "tune": "How a version is searched: ef_search and the like, switched with it",
     "cutover": "Make a version the active one",
     "watch": "Check the triggers after a switch, and go back when told to",
     "rollback": "Go back to the version that was active before",

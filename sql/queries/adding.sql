@@ -125,5 +125,8 @@ SELECT pgvmig.drop_version({relation}, {version}, slot => {slot}, destroy => {de
 -- name: release_version
 SELECT pgvmig.release_version({relation}, {version}, slot => {slot})
 
+-- name: set_search
+SELECT pgvmig.set_search({relation}, {version}, {search}::jsonb, slot => {slot}, reason => {reason})
+
 -- name: refresh_views
 SELECT pgvmig.refresh_views({relation}, slot => {slot})

@@ -1,0 +1,71 @@
+-- How a version is searched: settings that active_space() hands to services and that switch with it.
+
+-- Raise for a setting that nobody knows or a value that pgvector would refuse: services would find out one by one.
+CREATE OR REPLACE FUNCTION pgvmig.require_search(search jsonb) RETURNS void
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    wrong text;
+BEGIN
+    IF jsonb_typeof(search) IS DISTINCT FROM 'object' THEN
+        RAISE EXCEPTION 'search settings are an object, not %', coalesce(search::text, 'nothing')
+            USING ERRCODE = 'PV010', HINT = 'such as {"ef_search": 100}';
+    END IF;
+    SELECT string_agg(format('%s %s', s.key, s.value), ', ' ORDER BY s.key) INTO wrong FROM jsonb_each(search) AS s
+    WHERE NOT CASE s.key
+        WHEN 'ef_search' THEN pgvmig.is_within(s.value, 1, 1000)
+        WHEN 'probes' THEN pgvmig.is_within(s.value, 1, 32768)
+        WHEN 'max_scan_tuples' THEN pgvmig.is_within(s.value, 1, 2147483647)
+        WHEN 'iterative_scan' THEN s.value IN ('"off"', '"strict_order"', '"relaxed_order"')
+        WHEN 'filters' THEN true
+        WHEN 'hybrid' THEN true
+        WHEN 'reranker' THEN true
+        ELSE false END;
+    IF wrong IS NOT NULL THEN
+        RAISE EXCEPTION 'search settings that cannot be: %', wrong
+            USING ERRCODE = 'PV010',
+                  HINT = 'ef_search 1 to 1000, probes 1 to 32768, max_scan_tuples from 1, iterative_scan off, strict_order or '
+                         || 'relaxed_order; filters, hybrid and reranker are the services'' own and may be anything';
+    END IF;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION pgvmig.is_within(value jsonb, lowest bigint, highest bigint) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN jsonb_typeof(value) = 'number' THEN value::numeric BETWEEN lowest AND highest AND value::numeric % 1 = 0
+           ELSE false END
+$$;
+
+-- Replace a version's search settings; returns whether they changed. Services that listen for switches are told when the
+-- version is active.
+CREATE OR REPLACE FUNCTION pgvmig.set_search(
+    relation regclass, version text, search jsonb, slot text DEFAULT 'embedding', reason text DEFAULT NULL
+) RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v pgvmig.version;
+BEGIN
+    PERFORM pgvmig.require_search(search);
+    PERFORM FROM pgvmig.slot s WHERE s.relation = $1 AND s.slot = $4 FOR UPDATE;
+    v := pgvmig.find_version($1, $2, $4);
+    IF v.search = set_search.search THEN
+        RETURN false;
+    END IF;
+    UPDATE pgvmig.version x SET search = set_search.search WHERE x.version_id = v.version_id;
+    INSERT INTO pgvmig.event (source, verb, relation, slot, version, reason, revision, detail)
+    VALUES (coalesce(nullif(current_setting('pgvmig.source', true), ''), 'sql'), 'tune',
+            pgvmig.label($1, 'embedding'), $4, v.version, reason, nullif(current_setting('pgvmig.revision', true), ''),
+            jsonb_build_object('before', v.search, 'after', set_search.search));
+    IF v.state = 'active' THEN
+        PERFORM pg_notify('pgvmig_switch', format('%s %s', pgvmig.label($1, $4), v.version));
+    END IF;
+    RETURN true;
+END
+$$;
+
+REVOKE ALL ON FUNCTION pgvmig.set_search FROM PUBLIC;
