@@ -11,7 +11,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from pgvmig import sql as files
-from pgvmig.catalog import control
+from pgvmig.catalog import control, standing
 from pgvmig.catalog.versions import Version
 from pgvmig.lifecycle import State
 
@@ -27,11 +27,17 @@ def collect(conn: psycopg.Connection[Any], versions: list[Version], *, count: bo
     `count` counts every row of every table, which reads them whole; without it `rows` is None.
     """
     chosen = {version.version_id for version in versions}
+    pauses = control.pauses(conn)
+    found = _versions(conn, versions, count=count, max_stale_age=max_stale_age)
+    standings = standing.standings(conn, versions, pauses, look=count)
+    for version, row in zip(versions, found, strict=True):
+        row.update(standings[version.version_id])
     return {
         "installation": _rows(conn, "installation")[0],
-        "versions": _versions(conn, versions, count=count, max_stale_age=max_stale_age),
+        "versions": found,
+        "routes": standing.routes(conn, versions, found),
         "mismatches": _mismatches(conn, versions),
-        "pauses": [asdict(pause) for pause in control.pauses(conn)],
+        "pauses": [asdict(pause) for pause in pauses],
         "pacing": [row for row in _rows(conn, "pacing", number=sql.Literal(20)) if row.pop("version_id") in chosen],
         "events": _rows(conn, "events", number=sql.Literal(10)),
     }
@@ -141,12 +147,35 @@ def next_step(version: Row) -> str | None:
     if version["failed"]:
         return f"pgvmig failed list {name}"
     if version["writer"] == "worker" and (left or version["state"] in (State.ADDED, State.BACKFILLING)):
-        return f"pgvmig backfill {name}"
+        # who paused it has a reason, which is shown with the way to go on
+        return None if version["paused"] else f"pgvmig backfill {name}"
     if version["state"] == State.READY and not any(index["valid"] for index in version["indexes"]):
         return f"op.index_embedding() for {name} in a revision"
+    return _step_of_switch(version, name)
+
+
+def _step_of_switch(version: Row, name: str) -> str | None:
+    """Return what comes after the index: proof, the switch, and later the end of the way back."""
+    route = version["route"]
     if version["state"] == State.READY:
-        return f"pgvmig cutover {name}, or op.cut_over_embedding() in a revision"
+        return _step_before_switch(version, name)
+    if version["state"] == State.ACTIVE and route["triggers"]:
+        return f"pgvmig watch {version['target']}"
+    if version["state"] == State.RETAINED and route["way_back"]:
+        return f"pgvmig retire {name}, when nobody needs the way back any more"
     return None
+
+
+def _step_before_switch(version: Row, name: str) -> str:
+    target, route, evaluation = version["target"], version["route"], version["evaluation"]
+    if standing.unproved(version):
+        return f"pgvmig verify {name}"
+    if evaluation is not None and not evaluation["satisfied"]:
+        versions = f"{route['active']} {version['version']}"
+        return f"pgvmig evaluate {target} {versions} --queries queries.jsonl --qrels qrels.tsv"
+    if route["candidate"] == version["version"]:
+        return f"pgvmig cutover {name}, or a greater share first; back: pgvmig route {target} --off"
+    return f"pgvmig cutover {name}, or op.cut_over_embedding() in a revision"
 
 
 def _rows(conn: psycopg.Connection[Any], name: str, **parts: Any) -> list[Row]:

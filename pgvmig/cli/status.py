@@ -10,7 +10,7 @@ import click
 
 from pgvmig import config
 from pgvmig.catalog import standbys, status, versions
-from pgvmig.cli import output, workers
+from pgvmig.cli import output, standing, workers
 from pgvmig.cli.signals import plain, subject_of
 from pgvmig.pacing import calm
 from pgvmig.pacing.configured import configured
@@ -26,6 +26,9 @@ from pgvmig.terms import MAX_STALE_AGE
 def command(target: str | None, no_count: bool, dsn: str | None, as_json: bool) -> None:
     """Show every version of TARGET (or of all): coverage, workers, failures, and the next command.
 
+    Of the way to a switch: who serves which share of the keys, what `pgvmig verify` and `pgvmig evaluate` found last,
+    and what services reported in the last hour.
+
     Of workers: how they go on, since when and why, their speed, and how much is left, estimated from the planner's
     figures. Of signals: those that are not OK, as this command's own role sees them (`pgvmig signals` shows all). Says
     as well when the active version is not the one that the Alembic revisions made active.
@@ -34,10 +37,15 @@ def command(target: str | None, no_count: bool, dsn: str | None, as_json: bool) 
     JSON: {"installation": {...}, "versions": [{"target", "version", "state", "rows": {...}, "workers": [{"state":
            "stopped", "since", "signal", "reason", "next", "rows_per_second", "batch_size", "speed", "rows_updated",
            "rows_hot", "silent": false, "silent_for", ...}], "progress": {"rows_estimate", "rows_left_estimate",
-           "eta_seconds", "leases", "leases_free", "leases_over", ...}, "horizon": null, "next", ...}],
-           "signals": [...], "pauses": [...], "pacing": [{"at", "state", "signal", "reason", "next", ...}],
-           "standbys": [...], "mismatches": [...], "events": [...]}; signals as `pgvmig signals`, pauses as
-           `pgvmig pause`
+           "eta_seconds", "leases", "leases_free", "leases_over", ...}, "horizon": null, "route": {"percent", "keys",
+           "active", "candidate", "way_back", "triggers"}, "searches": 903, "verify": null or {"passed": [...],
+           "failed": [{"gate", "found"}], "outdated": [{"gate", "why"}], "missing": [...], "at", "age"}, "evaluation":
+           null or {"against", "verdict", "reason", "pilot", "evaluated_at", "age", "required", "satisfied"},
+           "metrics": [{"metric", "values", "mean", "p95"}], "paused": false, "next", ...}],
+           "routes": [{"target", "active", "candidate", "percent", "keys", "changed_at", "triggers",
+           "served": {"v1": 903}}], "signals": [...], "pauses": [...], "pacing": [{"at", "state", "signal", "reason",
+           "next", ...}], "standbys": [...], "mismatches": [...], "events": [...]}; signals as `pgvmig signals`, pauses
+           as `pgvmig pause`
     """
     with output.connect(dsn) as conn:
         selected = versions.select(conn, target)
@@ -61,6 +69,7 @@ def _show(found: dict[str, Any]) -> None:
     else:
         columns = ("target", "version", "state", "model", "rows", "embedded", "queued", "failed", "index")
         output.table("Versions", columns, [_version_row(v) for v in found["versions"]])
+    standing.show(found)
     _show_signals(found)
     workers.show(found)
     _show_standbys(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import click
 
 from pgvmig import config
-from pgvmig.cli import output
+from pgvmig.cli import output, switching
 from pgvmig.cli.stopping import stopping
 from pgvmig.watch.judging import Judgement
 from pgvmig.watch.looking import Action, Look
@@ -41,16 +42,18 @@ def command(
 
     Judged are the active version since its switch, and a version that is tried on a share of the keys. With
     --roll-back the active one is left by a rollback (its gates hold), a tried one by `pgvmig route --off`; the event
-    names the trigger and its figures. Where that is refused it is tried again while the trigger trips. With too few
-    values nothing trips. A server that restarts or fails over is waited for.
+    names the trigger and its figures, and the smoke queries follow. Where that is refused it is tried again while the
+    trigger trips. With too few values nothing trips. A server that restarts or fails over is waited for.
 
     \b
     JSON, a line for each look: {"target", "at", "active": "v2", "trials": [{"version", "against", "candidate",
            "since"}], "triggers": [{"metric", "comparison", "bound", "relative", "statistic", "over", "min_values",
            "version", "against", "finding": "ok", "values", "figure", "limit", "baseline", "baseline_values"}],
            "tripped": false, "action": null or {"verb", "version", "changed", "reason", "refused"}, "trouble": null,
-           "next": null}; finding: ok, tripped, too few values, no baseline
+           "next": null}; finding: ok, tripped, too few values, no baseline. After a rollback one more line:
+           {"target", "smoke": [...]}, as `pgvmig rollback`
     """
+    looks: deque[Look] = deque(maxlen=1)
     with stopping() as stop:
         tripped = watch(
             Options(
@@ -61,16 +64,33 @@ def command(
                 max_time=max_time.total_seconds() if max_time else None,
                 roll_back=roll_back,
                 keep=keep,
-                report=_print_json if as_json else _print,
+                report=lambda look: _report(look, looks, as_json=as_json),
                 stop=stop,
             )
         )
+    if looks and looks[0].action is not None:
+        _smoke(looks[0], looks[0].action, dsn, as_json=as_json)
     return TRIPPED if tripped else 0
 
 
-def _print_json(look: Look) -> None:
-    output.print_json(plain(look))
-    sys.stdout.flush()
+def _report(look: Look, looks: deque[Look], *, as_json: bool) -> None:
+    looks.append(look)
+    if as_json:
+        output.print_json(plain(look))
+    else:
+        _print(look)
+    sys.stdout.flush()  # nobody waits for a full buffer at 3 a.m.
+
+
+def _smoke(look: Look, action: Action, dsn: str | None, *, as_json: bool) -> None:
+    """Run the smoke queries after a rollback."""
+    if action.verb != "roll back" or not action.changed:
+        return
+    outcome = dict(action.done or {})
+    with output.connect(dsn) as conn:
+        switching.smoke_after(conn, look.target, outcome, as_json=as_json)
+    if as_json:
+        output.print_json({"target": look.target, "smoke": outcome["smoke"]})
 
 
 def plain(look: Look) -> dict[str, Any]:
@@ -114,7 +134,6 @@ def _print(look: Look) -> None:
         output.say(line(look))
     for said in remarks(look):
         output.say(said)
-    sys.stdout.flush()
 
 
 def _table(look: Look) -> None:

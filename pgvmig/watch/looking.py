@@ -112,11 +112,12 @@ def planned(found: Look) -> Action | None:
     return Action(verb=verb, version=trial.version, reason=f"trigger {judgement.trigger.name}: {judgement.text}")
 
 
-def act(conn: psycopg.Connection[Any], version: Version, found: Look) -> Action | None:
+def act(conn: psycopg.Connection[Any], version: Version, found: Look, dsn: str) -> Action | None:
     """Go back from the version whose trigger has tripped: a rollback for the active one, its route for a candidate.
 
-    Names the version to leave, so that nothing happens when somebody was faster. A refusal (a gate, a lock, no version
-    before it) is part of the answer; a lost connection raises DatabaseError.
+    By `dsn` standbys and long readers are asked before a rollback. Names the version to leave, so that nothing happens
+    when somebody was faster. A refusal (a gate, a lock, no version before it) is part of the answer; a lost connection
+    raises DatabaseError.
     """
     action = planned(found)
     if action is None or found.worst is None:
@@ -130,7 +131,7 @@ def act(conn: psycopg.Connection[Any], version: Version, found: Look) -> Action 
             return replace(action, done=routing.unroute(run, where, action.reason, only=True))
         if trial.against is None:
             raise _no_way_back(version.label, trial.version)
-        return replace(action, done=switch.roll_back(run, where, Terms(reason=action.reason)))
+        return replace(action, done=switch.roll_back(run, where, Terms(reason=action.reason), beside=dsn))
     except (BlockedError, IllegalTransitionError, LockNotAvailableError, NotFoundError) as error:
         return replace(action, refused=error)
 

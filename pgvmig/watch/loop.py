@@ -120,7 +120,7 @@ class _Watch:
         if not (self._options.roll_back and found.tripped):
             return found
         self._acting = looking.planned(found)
-        action = looking.act(conn, version, found)
+        action = looking.act(conn, version, found, self._options.dsn)
         self._acting = None
         return replace(found, action=action)
 

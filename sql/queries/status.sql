@@ -91,3 +91,61 @@ LEFT JOIN LATERAL (
     ORDER BY x.event_id DESC LIMIT 1
 ) AS r ON true
 ORDER BY a.relation, a.slot, a.event_id DESC
+
+-- name: routes
+-- Who serves each target's keys, and how many triggers are declared on it.
+SELECT s.relation::oid::bigint AS relation, s.slot, pgvmig.label(s.relation, s.slot) AS target, a.version AS active,
+       p.version AS previous, c.version AS candidate, coalesce(c.percent, 0)::float8 AS percent,
+       coalesce(c.keys, ARRAY[]::text[]) AS keys,
+       (SELECT max(r.changed_at) FROM pgvmig.route r WHERE r.relation = s.relation AND r.slot = s.slot) AS changed_at,
+       (SELECT count(*) FROM pgvmig.rollback_trigger t WHERE t.relation = s.relation AND t.slot = s.slot) AS triggers
+FROM pgvmig.slot s
+LEFT JOIN pgvmig.version a ON a.relation = s.relation AND a.slot = s.slot AND a.state = 'active'
+LEFT JOIN pgvmig.version p ON p.version_id = a.activated_from AND p.state = 'retained'
+LEFT JOIN LATERAL pgvmig.candidate(s.relation, s.slot) c ON true
+
+-- name: evidence
+-- The newest evidence of each gate that asks for it. Why it is no longer about what is there takes a sample of the
+-- vectors, and matters before a switch only.
+SELECT v.version_id, g.gate, e.passed, e.found, e.measured_at, clock_timestamp() - e.measured_at AS age,
+       CASE WHEN {look} AND v.state = 'ready' AND e.evidence_id IS NOT NULL THEN pgvmig.evidence_outdated(v, e) END AS outdated
+FROM pgvmig.version v
+CROSS JOIN unnest(ARRAY['hashes', 'health', 'recall', 'identity', 'visibility']) WITH ORDINALITY AS g (gate, i)
+LEFT JOIN LATERAL (
+    SELECT x.* FROM pgvmig.evidence x WHERE x.version_id = v.version_id AND x.gate = g.gate
+    ORDER BY x.measured_at DESC, x.evidence_id DESC LIMIT 1
+) AS e ON true
+WHERE v.version_id = ANY ({version_ids}) AND v.state <> 'retired'
+ORDER BY v.version_id, g.i
+
+-- name: evaluations
+-- The newest evaluation of each version, and whether it is one that a switch would be content with.
+SELECT v.version_id, o.version AS against, e.verdict, e.reason, e.pilot, e.evaluated_at,
+       clock_timestamp() - e.evaluated_at AS age, v.thresholds IS NOT NULL AS required,
+       CASE WHEN v.thresholds IS NULL OR v.state <> 'ready' THEN true
+            WHEN {look} THEN (SELECT g.passed FROM pgvmig.gate_evaluation(v, NULL) g)
+            ELSE coalesce(e.verdict = 'GO', false) END AS satisfied
+FROM pgvmig.version v
+LEFT JOIN LATERAL (
+    SELECT x.* FROM pgvmig.evaluation x WHERE x.new_version_id = v.version_id ORDER BY x.evaluation_id DESC LIMIT 1
+) AS e ON true
+LEFT JOIN pgvmig.version o ON o.version_id = e.old_version_id
+WHERE v.version_id = ANY ({version_ids}) AND (e.evaluation_id IS NOT NULL OR v.thresholds IS NOT NULL)
+
+-- name: production
+-- What services reported lately. A version's metrics are found one after the other by the index: there are few, and of
+-- each there may be millions of values.
+WITH RECURSIVE named AS (
+    SELECT v.version_id,
+           (SELECT min(m.metric) FROM pgvmig.production_metric m WHERE m.version_id = v.version_id) AS metric
+    FROM pgvmig.version v WHERE v.version_id = ANY ({version_ids})
+    UNION ALL
+    SELECT n.version_id, (SELECT min(m.metric) FROM pgvmig.production_metric m
+                          WHERE m.version_id = n.version_id AND m.metric > n.metric)
+    FROM named n WHERE n.metric IS NOT NULL
+)
+SELECT n.version_id, n.metric, s.recorded AS values, s.total, s.mean, s.p95
+FROM named n
+CROSS JOIN LATERAL pgvmig.metric_summary(n.version_id, n.metric, clock_timestamp() - {window}, clock_timestamp()) s
+WHERE n.metric IS NOT NULL AND s.recorded > 0
+ORDER BY n.metric, n.version_id

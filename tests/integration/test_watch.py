@@ -256,9 +256,9 @@ def test_somebody_else_switches_meanwhile(connection, version, watching, declare
 def test_somebody_was_faster(connection, version, watching, declare, record, monkeypatch):  # noqa: PLR0917
     whole = looking.act
 
-    def too_late(conn, target, found):
+    def too_late(*arguments):
         roll_back(connection, version("v2"))
-        return whole(conn, target, found)
+        return whole(*arguments)
 
     monkeypatch.setattr(looking, "act", too_late)
     declare()
@@ -343,8 +343,9 @@ class TestCommands:
         )
         assert (look["next"], look["trials"][0]["against"]) == ("pgvmig rollback documents", "v1")
         code, out, _ = pgvmig("watch", "documents", "--roll-back", "--json")
-        (look,) = map(json.loads, out.splitlines())
+        look, after = map(json.loads, out.splitlines())
         assert (code, look["action"]["verb"], look["action"]["changed"]) == (4, "roll back", True)
+        assert after == {"target": "documents", "smoke": []}
         assert active(connection) == "v1"
 
     def test_watch_says_what_it_did(self, pgvmig, connection, declare, record):
