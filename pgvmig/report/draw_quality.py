@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from pgvmig.report.evaluations import Evaluation, Figure, Times
 from pgvmig.report.facts import ProductionMetric, Trigger
-from pgvmig.report.palette import SERIES, drawn
+from pgvmig.report.palette import drawn
 from pgvmig.report.plots import WHOLE, Plot, place, plot, time_axis
 from pgvmig.report.safe import line
 from pgvmig.report.words import number, score, signed
@@ -18,6 +18,8 @@ from pgvmig.report.words import number, score, signed
 _LABEL = 24
 # More groups than fit on a screen are in the table only.
 GROUPS = 24
+# Times further apart than that leave no room for labels between the powers of ten.
+_DECADES = 80
 _SIDES = {"old": ("old", "o"), "new": ("new", "D")}
 
 
@@ -117,8 +119,14 @@ def latency(evaluation: Evaluation) -> Plot | None:
     return plot("latency", "Latency, old against new", alt, draw, height=290, narrow_height=110 + 210 * len(stages))
 
 
-def production(name: str, metric: str, series: Sequence[ProductionMetric], triggers: Sequence[Trigger]) -> Plot | None:
-    """Draw what services reported of a metric, a line for each version."""
+def production(
+    name: str,
+    metric: str,
+    series: Sequence[ProductionMetric],
+    triggers: Sequence[Trigger],
+    colours: Mapping[str, str],
+) -> Plot | None:
+    """Draw what services reported of a metric, a line for each version in its colour."""
     drawable = [s for s in series if s.points]
     if not drawable:
         return None
@@ -129,7 +137,7 @@ def production(name: str, metric: str, series: Sequence[ProductionMetric], trigg
         axes = figure.subplots()
         for i, s in enumerate(drawable):
             times = [place(at) for at, _ in s.points]
-            colour = drawn(SERIES[min(i, len(SERIES) - 1)])
+            colour = drawn(colours[s.version])
             marker = "oDs^"[i % 4]
             axes.plot(
                 times, [v for _, v in s.points], marker, linestyle="-", color=colour, label=s.version, markersize=4
@@ -203,8 +211,11 @@ def _distribution(axes: Axes, times: Sequence[Times], evaluation: Evaluation) ->
         points = (t.p50, t.p95, t.p99)
         axes.plot(points, (0.5, 0.95, 0.99), marker, color=drawn(colour), label=label, markersize=7)
     axes.set_xscale("log")
+    slowest, fastest = (pick(v for t in times for v in (t.p50, t.p99, *t.samples)) for pick in (max, min))
+    subs = (1, 2, 5) if slowest < _DECADES * fastest else (1,)
+    axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=20))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: number(value))
-    axes.xaxis.set_minor_formatter(lambda *_: "")
     axes.set_yticks((0, 0.5, 0.95), ("0 %", "50 %", "95 %"))
     axes.set_ylim(0, 1.03)
     axes.set_xlabel("milliseconds")

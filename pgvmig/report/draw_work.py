@@ -98,11 +98,11 @@ def backfill(facts: Backfill) -> Plot | None:
     def draw(figure: Canvas, narrow: bool) -> None:
         if with_lag:
             speed, lag = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-            _line(lag, facts, [moment.lag for moment in facts.moments], "old", "lag (s)")
+            _line(lag, facts, [moment.lag for moment in facts.moments], "fourth", "lag (s)")
             last = lag
         else:
             speed = last = figure.subplots()
-        _line(speed, facts, [moment.rows_per_second for moment in facts.moments], "new", "rows/s")
+        _line(speed, facts, [moment.rows_per_second for moment in facts.moments], "third", "rows/s")
         time_axis(last, facts.began, facts.ended, narrow=narrow)
 
     return plot(f"backfill-{facts.version}", f"Backfill of {facts.version}", alt, draw, height=340 if with_lag else 230)

@@ -101,6 +101,7 @@ def _environment() -> Environment:
         "score": words.score,
         "signed": words.signed,
         "percent": words.percent,
+        "figure": words.figure,
         "moment": words.moment,
         "day": words.day,
     }
@@ -161,16 +162,21 @@ def _metrics(facts: Facts) -> list[tuple[str, list[ProductionMetric], Plot | Non
     series: dict[str, list[ProductionMetric]] = defaultdict(list)
     for one in facts.production:
         series[one.metric].append(one)
-    return [
-        (
-            metric,
-            same,
-            draw_quality.production(f"production-{i}", metric, same, [t for t in facts.triggers if t.metric == metric])
-            if i < _METRICS
-            else None,
-        )
-        for i, (metric, same) in enumerate(series.items())
-    ]
+    colours = _colours(facts)
+    found = []
+    for i, (metric, same) in enumerate(series.items()):
+        triggers = [trigger for trigger in facts.triggers if trigger.metric == metric]
+        drawing = draw_quality.production(f"production-{i}", metric, same, triggers, colours) if i < _METRICS else None
+        found.append((metric, same, drawing))
+    return found
+
+
+def _colours(facts: Facts) -> dict[str, str]:
+    """Return each version's colour: the two that are compared have those that they have everywhere on the page."""
+    old, new = facts.pair()
+    named = {v.version: colour for v, colour in ((old, "old"), (new, "new")) if v is not None}
+    others = [v.version for v in reversed(facts.versions) if v.version not in named]
+    return named | {version: ("third", "fourth")[i % 2] for i, version in enumerate(others)}
 
 
 def places(query: Query) -> list[Place]:

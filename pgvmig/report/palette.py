@@ -36,9 +36,6 @@ COLOURS: dict[str, tuple[str, str]] = {
     "fourth": ("#3d6b00", "#a3cf5f"),
 }
 
-# Versions in the order in which they came, where there are more than an old and a new one.
-SERIES = ("old", "new", "third", "fourth")
-
 
 def drawn(name: str) -> str:
     """Return the colour that a plot is drawn with: a stand-in, which `variables` turns into the page's variable."""

@@ -39,6 +39,14 @@ def number(value: float | None, digits: int = 0) -> str:
     return f"{value:,.{digits}f}"
 
 
+def figure(value: float | None) -> str:
+    """Return a figure of any size with three digits that say something."""
+    if value is None:
+        return NONE
+    digits = next((digits for least, digits in ((100, 0), (10, 1), (1, 2)) if abs(value) >= least), 3)
+    return f"{value:,.{digits}f}".replace("-", MINUS)
+
+
 def score(value: float | None) -> str:
     """Return a measure between 0 and 1 with three digits."""
     return NONE if value is None else f"{value:.3f}"

@@ -161,6 +161,11 @@ def test_the_reader_chooses_the_colours_and_paper_is_white(browser, files):
         assert reader.page.evaluate(colour) == dark
         reader.page.emulate_media(media="print", color_scheme="dark")
         assert reader.page.evaluate(colour) == light
+        reader.page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = false; })")
+        folded = "[...document.querySelectorAll('.lists, details table')].filter(one => one.checkVisibility()).length"
+        assert reader.page.evaluate(folded) > 4
+        reader.page.emulate_media(media="screen")
+        assert reader.page.evaluate(folded) == 0
     finally:
         reader.page.close()
 

@@ -49,6 +49,7 @@ def test_long_texts_are_cut_and_say_so():
 def test_figures_as_people_read_them():
     spans = [(0.25, "250 ms"), (9.94, "9.9 s"), (61, "1 min 1 s"), (7200, "2 h"), (90_000, "1 d 1 h")]
     assert [words.duration(seconds) for seconds, _ in spans] == [said for _, said in spans]
+    assert [words.figure(value) for value in (1234.5, 64.04, 0.0312, -2.5)] == ["1,234", "64.0", "0.031", "\u22122.50"]
     assert words.percent(0.99996) == "99.9 %"
     assert words.percent(1.0) == "100.0 %"
     assert words.signed(-0.0312) == f"{words.MINUS}0.031"
@@ -218,7 +219,7 @@ def test_what_there_is_not_is_not_drawn():
     assert draw_quality.latency(nothing) is None
     assert draw_quality.over_time([nothing, nothing]) is None
     assert draw_quality.over_time([reporting.evaluation()]) is None
-    assert draw_quality.production("p", "clicked", [], []) is None
+    assert draw_quality.production("p", "clicked", [], [], {}) is None
     assert draw_work.timeline([], []) is None
     assert draw_work.backfill(reporting.backfill(moments=[])) is None
 
