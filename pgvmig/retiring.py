@@ -23,7 +23,7 @@ from pgvmig.catalog.connection import translate
 from pgvmig.checks.gates import GateResult
 from pgvmig.errors import NotFoundError, UsageError
 from pgvmig.pacing.asking import close, in_time, open_standby
-from pgvmig.pacing.units import size
+from pgvmig.pacing.units import quoted, size
 from pgvmig.runner import Row, Runner, decoded, one
 from pgvmig.terms import Terms
 
@@ -89,7 +89,7 @@ def retire(run: Runner, where: Address, terms: RetireTerms | None = None) -> dic
 
 def space_left(table: Table, outcome: dict[str, Any]) -> str:
     """Return what the dropped columns still take, and what would give it back; `outcome` is that of `retire`."""
-    name = files.text(table.identifier)
+    name = ".".join(quoted(part) for part in (table.schema, table.name) if part not in (None, "public"))
     return (
         f"about {size(outcome['held_bytes'])} of dropped columns stay in the rows and the TOAST table of {name}, and "
         "are used again as rows are updated. To give them back to the disk, rewrite the table: "

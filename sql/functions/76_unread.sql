@@ -168,7 +168,7 @@ $$;
 -- covered) or `untold` (this server cannot say). Only the two last ones may be made up for by taking the right to read.
 CREATE OR REPLACE FUNCTION pgvmig.judge_reading(
     v pgvmig.version, latest pgvmig.index_reading, soak interval,
-    OUT verdict text, OUT found text, OUT since timestamptz
+    OUT verdict text, OUT said text, OUT since timestamptz
 )
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -182,7 +182,7 @@ DECLARE
 BEGIN
     IF latest.readers IS NOT NULL THEN
         verdict := 'read';
-        found := format('%s: %s reads %s now', latest.server, latest.readers, v.view);
+        said := format('%s: %s reads %s now', latest.server, latest.readers, v.view);
         RETURN;
     END IF;
     -- a search that was under way when it was left is no reader: pg_stat_statements counts it, and an index's last scan tells
@@ -191,18 +191,18 @@ BEGIN
     IF latest.calls IS NOT NULL AND c.number > 0 AND c.since > beginning THEN
         verdict := 'read';
         since := c.since;
-        found := format('%s: queries that name %s were called %s times since %s', latest.server, v.view,
+        said := format('%s: queries that name %s were called %s times since %s', latest.server, v.view,
                         pgvmig.figure(c.number), pgvmig.moment(c.seen_from));
         RETURN;
     ELSIF NOT indexed AND latest.calls IS NULL THEN
         verdict := 'untold';
-        found := format('%s: %s has no vector index whose scans would be counted, and pg_stat_statements is not there to '
+        said := format('%s: %s has no vector index whose scans would be counted, and pg_stat_statements is not there to '
                         'count queries', latest.server, v.version);
         RETURN;
     ELSIF NOT indexed THEN
         since := c.since;
         verdict := CASE WHEN since <= beginning THEN 'quiet' ELSE 'unproven' END;
-        found := format('%s: no query named %s since %s', latest.server, v.view, pgvmig.moment(since));
+        said := format('%s: no query named %s since %s', latest.server, v.view, pgvmig.moment(since));
         RETURN;
     END IF;
     SELECT * INTO s FROM pgvmig.unread_since(latest, 'scans', v.state_changed_at);
@@ -211,16 +211,16 @@ BEGIN
         SELECT FROM pgvmig.own_index_scan o WHERE o.version_id = v.version_id AND o.at >= latest.last_scan - interval '1 min');
     IF since <= beginning THEN
         verdict := 'quiet';
-        found := format('%s: no index scan since %s', latest.server, pgvmig.moment(since));
+        said := format('%s: no index scan since %s', latest.server, pgvmig.moment(since));
     ELSIF s.number > 0 OR latest.last_scan > beginning AND NOT ours THEN
         verdict := 'read';
-        found := format('%s: %s', latest.server, CASE
+        said := format('%s: %s', latest.server, CASE
             WHEN s.number > 0 THEN format('its index was scanned %s times since %s%s', pgvmig.figure(s.number),
                 pgvmig.moment(s.seen_from), ', the last time at ' || pgvmig.moment(nullif(latest.last_scan, '-infinity')))
             ELSE 'its index was last scanned at ' || pgvmig.moment(latest.last_scan) END);
     ELSE
         verdict := 'unproven';
-        found := format('%s: %s', latest.server, CASE
+        said := format('%s: %s', latest.server, CASE
             WHEN s.void THEN format('the counting began anew after %s (a reset, a crash, a failover, another index): '
                                     'a new baseline was taken at %s', pgvmig.moment(s.seen_from), pgvmig.moment(since))
             ELSE format('nobody but pgvmig scanned its index since %s, and that is as far as it is known', pgvmig.moment(since))
@@ -237,7 +237,7 @@ RETURN to_char(at, 'YYYY-MM-DD HH24:MI:SS');
 
 -- Every server's judgement: the primary as it is now, standbys as they were read a moment ago, and those that cannot be.
 CREATE OR REPLACE FUNCTION pgvmig.judge_servers(v pgvmig.version, soak interval)
-RETURNS TABLE (server text, verdict text, found text, since timestamptz, suspects text)
+RETURNS TABLE (server text, verdict text, said text, since timestamptz, suspects text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -254,16 +254,16 @@ BEGIN
         suspects := latest.suspects;
         IF declared.dsn IS NULL THEN
             verdict := 'untold';
-            found := format('%s has no DSN, nobody can ask it', server);
+            said := format('%s has no DSN, nobody can ask it', server);
         ELSIF latest.problem IS NOT NULL THEN
             verdict := 'untold';
-            found := format('%s: %s', server, latest.problem);
+            said := format('%s: %s', server, latest.problem);
         ELSIF latest.read_at IS NULL OR latest.read_at < clock_timestamp() - interval '10 min' THEN
             verdict := 'untold';
-            found := format('%s was %s', server,
+            said := format('%s was %s', server,
                             coalesce('last read at ' || pgvmig.moment(latest.read_at), 'never read'));
         ELSE
-            SELECT j.verdict, j.found, j.since INTO verdict, found, since FROM pgvmig.judge_reading(v, latest, soak) j;
+            SELECT j.verdict, j.said, j.since INTO verdict, said, since FROM pgvmig.judge_reading(v, latest, soak) j;
         END IF;
         RETURN NEXT;
     END LOOP;
@@ -274,12 +274,12 @@ BEGIN
                   WHERE r.replay_lsn IS NOT NULL AND r.application_name NOT IN (SELECT s.name FROM pgvmig.standby s)
                     AND NOT EXISTS (SELECT FROM pg_replication_slots l
                                     WHERE l.active_pid = r.pid AND l.slot_type = 'logical') LOOP
-        found := format('%s streams from here and is not declared', server);
+        said := format('%s streams from here and is not declared', server);
         RETURN NEXT;
     END LOOP;
     IF NOT EXISTS (SELECT FROM pgvmig.standby) AND NOT (SELECT i.no_standbys FROM pgvmig.installation i) THEN
         server := NULL;
-        found := 'nobody has declared whether there are standbys';
+        said := 'nobody has declared whether there are standbys';
         RETURN NEXT;
     END IF;
 END
@@ -320,8 +320,8 @@ BEGIN
     IF soak <= interval '0' THEN
         RETURN ('unused', true, 'no proof is asked for', 'none', NULL, '{}'::jsonb)::pgvmig.gate_result;
     END IF;
-    SELECT jsonb_agg(to_jsonb(j) - 'suspects'), string_agg(j.found, '; ') FILTER (WHERE j.verdict = 'read'),
-           string_agg(j.found, '; ') FILTER (WHERE j.verdict IN ('unproven', 'untold')),
+    SELECT jsonb_agg(to_jsonb(j) - 'suspects'), string_agg(j.said, '; ') FILTER (WHERE j.verdict = 'read'),
+           string_agg(j.said, '; ') FILTER (WHERE j.verdict IN ('unproven', 'untold')),
            string_agg(j.suspects, ', ') FILTER (WHERE j.verdict = 'read'),
            max(j.since) FILTER (WHERE j.verdict IN ('unproven', 'quiet')) + soak
     INTO judged, reading, lacking, suspects, proven_at FROM pgvmig.judge_servers(v, soak) j;
@@ -331,7 +331,7 @@ BEGIN
                  WHEN lacking IS NOT NULL AND NOT revoked THEN lacking
                  WHEN lacking IS NOT NULL THEN format('the right to read it was taken away %s ago and nobody had it given back',
                                                       pgvmig.span(clock_timestamp() - revoked_at))
-                 ELSE (SELECT string_agg(j.found, '; ') FROM jsonb_to_recordset(judged) AS j (found text)) END,
+                 ELSE (SELECT string_agg(j.said, '; ') FROM jsonb_to_recordset(judged) AS j (said text)) END,
             format('nobody but pgvmig has read it for %s, on the primary and on every standby', pgvmig.span(soak)),
             CASE WHEN reading <> '' THEN
                      format('find who reads it%s, point them at the current view, then run this again: the time begins anew',
