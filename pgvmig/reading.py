@@ -28,7 +28,12 @@ from pgvmig.served import Served
 # Each attempt needs a switch and a retirement since the one before it.
 _ATTEMPTS = 3
 # What `pgvmig.version.search` may set, and the setting of pgvector that it becomes.
-_SETTINGS = {"ef_search": "hnsw.ef_search", "probes": "ivfflat.probes", "iterative_scan": "hnsw.iterative_scan"}
+_SETTINGS = {
+    "ef_search": "hnsw.ef_search",
+    "probes": "ivfflat.probes",
+    "iterative_scan": "hnsw.iterative_scan",
+    "max_scan_tuples": "hnsw.max_scan_tuples",
+}
 
 
 class Pool(Protocol):
@@ -154,6 +159,10 @@ class Searcher:
     that transaction and leaves it as it was, its settings included; else no transaction is open while the provider is
     asked. From several threads at once use a pool. Providers come from the configuration, unless `open_embedder`
     says how to reach them. `remember` is the number of query vectors that are kept.
+
+    What is active is asked anew for every search. Who keeps query vectors beside it can LISTEN pgvmig_switch: the
+    payload is the target and the version that is active now (`documents v2`), sent when a switch commits and when the
+    active version's search settings change.
 
     With `report_every` (seconds) it tells the database how many searches each version answered, which `pgvmig status`
     and `pgvmig route` show: one small statement in that time, after a search, never in a transaction of yours, and
