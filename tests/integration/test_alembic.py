@@ -7,6 +7,7 @@ from migrating import Project
 
 from pgvmig import indexing, switch
 from pgvmig.address import address
+from pgvmig.catalog import standbys
 from pgvmig.errors import GateError, IllegalTransitionError
 from pgvmig.runner import ConnectionRunner
 
@@ -29,6 +30,7 @@ def connection(database):
 def documents(project, connection):
     """The table with 20 rows, before any version."""
     project.upgrade("0002")
+    standbys.none(connection)
     connection.execute("INSERT INTO documents (title, body) SELECT 't' || i, 'b' || i FROM generate_series(1, 20) AS i")
 
 

@@ -7,6 +7,7 @@ from lifecycle import CONTRACT, add_version, embed, find, install, stale
 from migrating import OwnProject
 
 from pgvmig.address import address
+from pgvmig.catalog import standbys
 from pgvmig.errors import ConfigError, GateError, SchemaVersionError
 
 pytestmark = pytest.mark.bare
@@ -92,6 +93,7 @@ def test_an_asynchronous_environment(database, tmp_path, driver):
     project.upgrade("head")
     assert states(database.connect()) == [("v1", "active")]
     project.downgrade("r4")
+    standbys.none(database.connect())
     database.connect().execute("INSERT INTO documents (id, body) VALUES (1, 'one')")
     with pytest.raises(GateError) as error:
         project.upgrade("head")

@@ -293,7 +293,8 @@ def test_a_swap_waits_for_readers_and_gives_up(database, project, connection, ru
     other = database.connect()
     with other.transaction():
         other.execute("SELECT count(*) FROM documents_current")
-        refusal(project, connection, errors.LockNotAvailableError, 'op.cut_over_embedding("documents", "v2")')
+        operation = 'op.cut_over_embedding("documents", "v2", force="standbys: the reader is to be met")'
+        refusal(project, connection, errors.LockNotAvailableError, operation)
         assert connection.execute("SELECT min(embedding_space) FROM documents_current").fetchone() == ("v1",)
     project.upgrade("head")
     assert connection.execute("SELECT min(embedding_space) FROM documents_current").fetchone() == ("v2",)
