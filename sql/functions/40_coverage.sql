@@ -20,18 +20,9 @@ AS $$
     FROM pgvmig.slot s WHERE s.relation = v.relation AND s.slot = v.slot
 $$;
 
--- That a row's vector is of its present text, in a query over pgvmig.rows_from(). Hashes the text: ask it of few rows.
-CREATE OR REPLACE FUNCTION pgvmig.is_fresh(v pgvmig.version) RETURNS text
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT format('coalesce(%1$s.%2$I IS NOT NULL AND %1$s.%3$I = %4$s AND %1$s.%5$I = pgvmig.source_hash(pgvmig.%6$I(d.*)), false)',
-                  pgvmig.vector_alias(v), v.vector_column, v.version_id_column, v.version_id, v.source_hash_column,
-                  pgvmig.fit(v.object_name || '_input'))
-$$;
-
 -- How far a version's vectors follow its table, counted now. Rows stale for less than `max_stale_age` are counted
--- apart: a live table always has some. Hidden rows must be an error and not a false 100 %, hence row_security. Before
+-- apart: a live table always has some. A row in the log counts as outdated, whether or not its vector is right by chance:
+-- that would take hashing it. Hidden rows must be an error and not a false 100 %, hence row_security. Before
 -- a whole walk was done nobody knows since when a row has had no vector: its first entry may be of an update just now.
 CREATE OR REPLACE FUNCTION pgvmig.coverage(
     version_id integer, max_stale_age interval DEFAULT '60 s',
@@ -60,13 +51,13 @@ BEGIN
         FROM (SELECT %1$s.%2$I IS NOT NULL AS has_vector,
                      CASE WHEN o.kind IS NOT NULL AND o.source_hash = pgvmig.source_hash(pgvmig.%3$I(d.*)) THEN o.kind END AS kind,
                      o.accepted_at IS NOT NULL AS accepted,
-                     CASE WHEN w.oldest IS NOT NULL THEN NOT %4$s ELSE false END AS queued,
+                     w.oldest IS NOT NULL AS queued,
                      coalesce(w.oldest > clock_timestamp() - $1, false) AS recent
-              FROM %5$s
-              LEFT JOIN (%6$s) AS w ON %7$s
-              LEFT JOIN pgvmig.%8$I AS o ON %9$s) AS each_row
+              FROM %4$s
+              LEFT JOIN (%5$s) AS w ON %6$s
+              LEFT JOIN pgvmig.%7$I AS o ON %8$s) AS each_row
         $query$,
-        pgvmig.vector_alias(v), v.vector_column, pgvmig.fit(v.object_name || '_input'), pgvmig.is_fresh(v),
+        pgvmig.vector_alias(v), v.vector_column, pgvmig.fit(v.object_name || '_input'),
         pgvmig.rows_from(v, 'LEFT JOIN'), pgvmig.waiting_keys(v), pgvmig.of_row(v, 'w'),
         pgvmig.fit(v.object_name || '_outcome'), pgvmig.of_row(v, 'o'))
     INTO total, embedded, missing, missing_recent, outdated, outdated_recent, empty, failed, accepted

@@ -36,33 +36,47 @@ BEGIN
 END
 $$;
 
+-- That a row's vector is of its present text, in a query over pgvmig.rows_from(). Hashes the text: ask it of few rows.
+CREATE OR REPLACE FUNCTION pgvmig.is_fresh(v pgvmig.version) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('coalesce(%1$s.%2$I IS NOT NULL AND %1$s.%3$I = %4$s AND %1$s.%5$I = pgvmig.source_hash(pgvmig.%6$I(d.*)), false)',
+                  pgvmig.vector_alias(v), v.vector_column, v.version_id_column, v.version_id, v.source_hash_column,
+                  pgvmig.fit(v.object_name || '_input'))
+$$;
+
 -- The rows that really wait in a version's stale log: not those that were deleted, whose vector is right already, or
--- whose present text has an outcome. `outdated` have a vector of an older text, for `oldest` at most. Reads the log, and
--- of the table what is in it.
+-- whose present text has an outcome. `outdated` have a vector of an older text, for `oldest` at most. Reads the log, and of
+-- the table the `looked_at` rows that are in it for longest; what is in it beyond those is taken to wait.
 CREATE OR REPLACE FUNCTION pgvmig.waiting_rows(
-    v pgvmig.version, OUT entries bigint, OUT waiting bigint, OUT outdated bigint, OUT oldest interval
+    v pgvmig.version, looked_at integer DEFAULT 100000, OUT entries bigint, OUT waiting bigint, OUT outdated bigint, OUT oldest interval
 )
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 SET row_security = off
 AS $$
+DECLARE
+    key_there text := (SELECT format('d.%I IS NOT NULL', k[1]) FROM pgvmig.slot s,
+                              pgvmig.present_names(s.relation, s.key_columns, s.key_numbers) AS k
+                       WHERE s.relation = v.relation AND s.slot = v.slot);
 BEGIN
     EXECUTE format($query$
-        SELECT coalesce(sum(entries), 0), count(*) FILTER (WHERE waits), count(*) FILTER (WHERE waits AND has_vector),
+        SELECT coalesce(max(all_entries), 0),
+               count(*) FILTER (WHERE waits) + coalesce(max(keys), 0) - count(*),
+               count(*) FILTER (WHERE waits AND has_vector),
                clock_timestamp() - min(oldest) FILTER (WHERE waits AND has_vector)
-        FROM (SELECT w.entries, w.oldest, %1$s.%2$I IS NOT NULL AS has_vector,
+        FROM (SELECT w.oldest, w.keys, w.all_entries, %1$s.%2$I IS NOT NULL AS has_vector,
                      %3$s AND NOT %4$s
                      AND (o.kind IS NULL OR o.source_hash <> pgvmig.source_hash(pgvmig.%5$I(d.*))) AS waits
               FROM %7$s
-              RIGHT JOIN (%6$s) AS w ON %8$s
+              RIGHT JOIN (SELECT k.*, count(*) OVER () AS keys, sum(k.entries) OVER () AS all_entries
+                          FROM (%6$s) AS k ORDER BY k.oldest LIMIT %11$s) AS w ON %8$s
               LEFT JOIN pgvmig.%9$I AS o ON %10$s) AS each_key
         $query$,
-        pgvmig.vector_alias(v), v.vector_column,
-        (SELECT format('d.%I IS NOT NULL', k[1]) FROM pgvmig.slot s, pgvmig.present_names(s.relation, s.key_columns, s.key_numbers) AS k
-         WHERE s.relation = v.relation AND s.slot = v.slot),
-        pgvmig.is_fresh(v), pgvmig.fit(v.object_name || '_input'), pgvmig.waiting_keys(v),
-        pgvmig.rows_from(v, 'LEFT JOIN'), pgvmig.of_row(v, 'w'),
-        pgvmig.fit(v.object_name || '_outcome'), pgvmig.of_row(v, 'o'))
+        pgvmig.vector_alias(v), v.vector_column, key_there, pgvmig.is_fresh(v), pgvmig.fit(v.object_name || '_input'),
+        pgvmig.waiting_keys(v), pgvmig.rows_from(v, 'LEFT JOIN'), pgvmig.of_row(v, 'w'),
+        pgvmig.fit(v.object_name || '_outcome'), pgvmig.of_row(v, 'o'), looked_at)
     INTO entries, waiting, outdated, oldest;
 END
 $$;
