@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -16,25 +17,30 @@ PASSAGES = 1500
 
 @click.command("demo")
 @click.option("--rows", type=click.IntRange(min=50), default=PASSAGES, show_default=True, help="Passages in the table.")
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to leave the report. [default: a new folder for temporary files]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, see docs/cli.md.")
-def command(rows: int, as_json: bool) -> int:
+def command(rows: int, html: Path | None, as_json: bool) -> int:
     """Run one whole migration on an embedded PostgreSQL with a standby, under live traffic.
 
     Python's own documentation is embedded with one real model, then with another, while an application writes and
     searches; then cut over, rolled back, cut over again, and the old model retired. Nothing outside this machine is
-    used and nothing stays. Needs `pip install 'pgvmig[demo]'`.
+    used, and nothing stays but the report (`pgvmig report`). Needs `pip install 'pgvmig[demo]'`.
 
     \b
     JSON: every figure of the table by name, times in seconds: {"rows", "rows_embedded", "batches",
            "rows_per_second", "peak_replication_lag_seconds", "ndcg_at_10_old", "ndcg_at_10_new",
-           "searches_failed", "searches_wrong_space", "rollback_seconds", ...}
+           "searches_failed", "searches_wrong_space", "rollback_seconds", "report", ...}
     """
     with output.needs("demo"):
         from pgvmig.demo import journey
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with _progress(shown=not as_json) as report:
-        measured = journey.run(rows, report)
+        measured = journey.run(rows, report, html and html.resolve())
     if as_json:
         output.print_json(measured.as_json())
         return 0 if measured.passed else 1

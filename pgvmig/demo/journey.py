@@ -6,10 +6,12 @@ runs as a process of its own, again and again as cron would start it, and the ap
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -49,11 +51,14 @@ class Steps:
 class Journey:
     """One migration from v1 to v2, back, forth, and the end of v1."""
 
-    def __init__(self, here: stage.Stage, subject: corpus.Corpus, spare: list[corpus.Passage], report: Report) -> None:
+    def __init__(
+        self, here: stage.Stage, subject: corpus.Corpus, spare: list[corpus.Passage], report: Report, html: Path
+    ) -> None:
         self.here = here
         self.corpus = subject
         self.spare = spare
         self.report = report
+        self.html = html
         self.steps = Steps()
         self.texts = [query.text for query in subject.queries]
         self.vectors = {
@@ -82,6 +87,7 @@ class Journey:
                 self._first_model()
                 self._second_model()
                 self._there_and_back()
+                self._write_report()
                 self.report("retiring v1", 0, None)
                 self.here.upgrade("0009")
                 self._pause("searching in v2 alone")
@@ -122,6 +128,11 @@ class Journey:
         self.report(f"verifying {version}", 0, None)
         gates: list[dict[str, Any]] = self.here.answer("verify", "documents", version)["gates"]
         return gates
+
+    def _write_report(self) -> None:
+        """Leave the page about all of this, while there is still a way back to show."""
+        self.report("writing the report", 0, None)
+        self.here.pgvmig("report", "documents", "--html", str(self.html))
 
     def _load(self) -> None:
         """Fill the table in the order of the passages' ids, as an application's import would."""
@@ -202,6 +213,7 @@ class Journey:
             cutover_seconds=steps.cutover[1] - steps.cutover[0],
             rollback_seconds=steps.rollback[1] - steps.rollback[0],
             total_seconds=time.monotonic() - began,
+            report=str(self.html),
         )
 
 
@@ -215,8 +227,10 @@ WHERE verb = 'cut over' AND version = 'v2' AND to_state = 'active' ORDER BY even
 """
 
 
-def run(rows: int, report: Report) -> Measured:
+def run(rows: int, report: Report, html: Path | None = None) -> Measured:
     """Run the demo and return what it measured. Servers and processes are stopped, whatever happens.
+
+    What stays is the report, `html` or a file in a new folder for temporary files.
 
     Raises UsageError when the corpus has not so many rows, ConfigError without the demo's packages.
     """
@@ -225,7 +239,8 @@ def run(rows: int, report: Report) -> Measured:
     subject, spare = _split(corpus.build(rows + SPARE), rows)
     with ExitStack() as stack:
         report("starting PostgreSQL, a standby and the models", 0, None)
-        journey = Journey(stage.enter(stack), subject, spare, report)
+        html = html or Path(tempfile.mkdtemp(prefix="pgvmig-demo-")) / "report.html"
+        journey = Journey(stage.enter(stack), subject, spare, report, html)
         journey.go()
         return journey.measured(began)
 

@@ -41,6 +41,7 @@ class Measured:
     cutover_seconds: float
     rollback_seconds: float
     total_seconds: float
+    report: str
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures by name."""
@@ -70,6 +71,7 @@ class Measured:
             ("cutover, gates included", f"{self.cutover_seconds:.2f} s"),
             ("rollback, gates included", f"{self.rollback_seconds:.2f} s"),
             ("the whole demo", f"{self.total_seconds:.0f} s"),
+            ("the report, for your browser", self.report),
         ]
 
     def _gates(self) -> str:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -27,8 +28,8 @@ def demo(*arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.timeout(280)
-def test_a_small_migration_end_to_end() -> None:
-    process = demo("--rows", "800", "--json")
+def test_a_small_migration_end_to_end(tmp_path: Path) -> None:
+    process = demo("--rows", "800", "--html", str(tmp_path / "report.html"), "--json")
     out, err = process.communicate()
     assert process.returncode == 0, err or out
     measured = json.loads(out)
@@ -42,6 +43,8 @@ def test_a_small_migration_end_to_end() -> None:
     assert measured["index_scans_new"] > 0
     assert measured["ndcg_at_10_new"] > measured["ndcg_at_10_old"] > 0.3
     assert measured["rollback_seconds"] > 0
+    assert measured["report"] == str(tmp_path / "report.html")
+    assert "The way back to v1" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_ctrl_c_leaves_nothing_running() -> None:
