@@ -84,7 +84,7 @@ def progress(*, shown: bool) -> Iterator[Callable[[int, int], None]]:
 def _show(evaluation: Any, advice: str | None) -> None:
     figures = evaluation.figures
     name = f"{evaluation.target} {evaluation.old} -> {evaluation.new}"
-    output.say(f"{name}: {evaluation.verdict or 'no verdict'}. {_sentence(evaluation.reason)}")
+    output.say(f"{name}: {evaluation.verdict or 'no verdict'}: {evaluation.reason}.")
     for line in _remarks(evaluation):
         output.say(line)
     _show_quality(figures)
@@ -92,7 +92,7 @@ def _show(evaluation: Any, advice: str | None) -> None:
     _show_latency(figures, pilot=evaluation.pilot)
     _show_losses(evaluation)
     if advice:
-        output.say(_sentence(advice))
+        output.say(f"So far {advice}.")
     for line in _next_steps(evaluation):
         output.say(f"Next: {line}")
 
@@ -204,10 +204,6 @@ def _said(thresholds: Mapping[str, Any]) -> str:
 
 def _change(query: Mapping[str, Any]) -> float:
     return float(query["new"][NDCG] - query["old"][NDCG])
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:].rstrip(".") + "."
 
 
 def _ms(seconds: float) -> str:

@@ -212,8 +212,8 @@ def _about(request: Request, subject: _Subject, found: rows.Rows, judged: Usable
 def _keep(conn: psycopg.Connection[Any], request: Request, subject: _Subject, found_out: dict[str, Any]) -> Evaluation:
     with translated(), conn.transaction():
         judged_set = store.keep_set(conn, subject.new, request.judged, request.origin)
-        ids = {"old": subject.old.version_id, "new": subject.new.version_id}
-        kept = store.keep(conn, found_out | ids | {"judged_set_id": judged_set.judged_set_id})
+        given = {"old": subject.old.version_id, "new": subject.new.version_id, "began": subject.facts[0].at}
+        kept = store.keep(conn, found_out | given | {"judged_set_id": judged_set.judged_set_id})
     return Evaluation(
         **asdict(kept),
         **found_out,

@@ -47,4 +47,4 @@ def advice(evaluation: Evaluation) -> str | None:
         return f"the thresholds hold at {share} of the backfill: the cutover could be pulled forward to its end"
     if evaluation.verdict == NO_GO:
         return f"the thresholds do not hold at {share} of the backfill: push the cutover back, and look at the losses"
-    return f"at {share} of the backfill it cannot be told yet whether the thresholds hold"
+    return f"it cannot be told whether the thresholds hold, at {share} of the backfill"

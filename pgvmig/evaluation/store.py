@@ -43,11 +43,12 @@ class StoredSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Of a version: what an evaluation must show, how it is searched, whether services are served by it."""
+    """Of a version: what an evaluation must show, how it is searched, whether it serves services; and when that was."""
 
     thresholds: dict[str, Any] | None
     search: dict[str, Any]
     serves: bool
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +102,7 @@ def keep_set(conn: psycopg.Connection[Any], version: Version, judged: JudgedSet,
 
 
 def keep(conn: psycopg.Connection[Any], evaluation: Mapping[str, Any]) -> Kept:
-    """Keep an evaluation: old, new, judged_set_id, verdict, reason, pilot, thresholds, figures, queries."""
+    """Keep an evaluation, given by the names of its columns; `old`, `new` and `began` for the versions and its time."""
     as_json = {name: Jsonb(evaluation[name]) for name in ("thresholds", "figures", "queries")}
     with translated(), conn.cursor(row_factory=class_row(Kept)) as cursor:
         return _only(cursor.execute(files.query("evaluation", "keep_evaluation"), {**evaluation, **as_json}))

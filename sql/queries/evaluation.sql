@@ -36,7 +36,7 @@ EXISTS (SELECT FROM unnest({given}) AS u ({given_columns}) WHERE {is_given})
 
 -- name: facts
 -- What must be known of a version beside its contract.
-SELECT v.thresholds, v.search, v.state IN ('active', 'retained') AS serves FROM pgvmig.version v
+SELECT v.thresholds, v.search, v.state IN ('active', 'retained') AS serves, clock_timestamp() AS at FROM pgvmig.version v
 WHERE v.version_id = %(version_id)s
 
 -- name: complete
@@ -56,10 +56,11 @@ SET name = excluded.name, owner = coalesce(%(owner)s, s.owner), judged_on = coal
 RETURNING s.judged_set_id, s.name, s.owner, s.judged_on, s.judged_on < current_date - 90 AS old
 
 -- name: keep_evaluation
-INSERT INTO pgvmig.evaluation (old_version_id, new_version_id, judged_set_id, verdict, reason, pilot, thresholds,
-                               figures, queries)
-VALUES (%(old)s, %(new)s, %(judged_set_id)s, %(verdict)s, %(reason)s, %(pilot)s, %(thresholds)s, %(figures)s,
-        %(queries)s)
+-- Its time is that of its beginning: what was written since then may not be what was searched.
+INSERT INTO pgvmig.evaluation (old_version_id, new_version_id, judged_set_id, evaluated_at, verdict, reason, pilot,
+                               thresholds, figures, queries)
+VALUES (%(old)s, %(new)s, %(judged_set_id)s, %(began)s, %(verdict)s, %(reason)s, %(pilot)s, %(thresholds)s,
+        %(figures)s, %(queries)s)
 RETURNING evaluation_id, evaluated_at, evaluated_by
 
 -- name: history
