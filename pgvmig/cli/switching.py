@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from textwrap import shorten
 from typing import Any
 
 import click
@@ -18,6 +19,8 @@ from pgvmig.cli import output
 from pgvmig.errors import PgvmigError, UsageError
 from pgvmig.runner import Row, Runner
 from pgvmig.terms import MAX_EVIDENCE_AGE, MAX_READER_AGE, MAX_STALE_AGE, Terms
+
+_TEXT_SHOWN = 60
 
 
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -108,9 +111,9 @@ def smoke_after(conn: psycopg.Connection[Any], target: str, outcome: dict[str, A
 
     The switch has happened: whatever goes wrong here is said, and changes nothing.
     """
-    outcome["smoke"] = []
-    if not outcome["changed"] or outcome["version"] is None:
+    if not outcome["changed"]:
         return
+    outcome["smoke"] = []
     try:
         with output.needs("worker"):
             outcome["smoke"] = smoke.run(conn, target)
@@ -128,13 +131,13 @@ def show_smoke(outcomes: list[smoke.Outcome]) -> None:
     """Print what smoke queries found."""
     rows = [
         (
-            o.text,
-            o.expect_key,
-            o.error or (f"{len(o.found)}: {', '.join(o.found[:3])}" if o.found else "nothing"),
             "good" if o.as_expected else "BAD",
             None if o.milliseconds is None else f"{o.milliseconds:.1f} ms",
+            shorten(o.text, _TEXT_SHOWN, placeholder="..."),
+            o.expect_key,
+            o.error or (f"{len(o.found)}: {', '.join(o.found[:3])}" if o.found else "nothing"),
         )
         for o in outcomes
     ]
     version = next((o.version for o in outcomes), None)
-    output.table(f"Smoke queries through the current view ({version})", ("text", "expects", "found", "", "took"), rows)
+    output.table(f"Smoke queries through the current view ({version})", ("", "took", "text", "expects", "found"), rows)
