@@ -172,7 +172,7 @@ def test_renamed_columns_do_not_break_the_application(connection):
     connection.execute("UPDATE documents SET number = 3 WHERE number = 1")
     connection.execute("DELETE FROM documents WHERE number = 2")
     assert stale(connection, version) == [(3, 1)]
-    assert connection.execute("SELECT total, missing_recent FROM pgvmig.coverage(1)").fetchone() == (1, 1)
+    assert connection.execute("SELECT total, missing FROM pgvmig.coverage(1)").fetchone() == (1, 1)
     assert connection.execute("SELECT id, body FROM documents_v1").fetchall() == []  # the views keep their names
 
 
@@ -253,7 +253,7 @@ def test_a_column_called_like_our_alias(connection):
     connection.execute("CREATE TABLE documents (id int PRIMARY KEY, body text, d text, q text, entry text)")
     version = add_version(connection, "documents", "v1")
     connection.execute("INSERT INTO documents VALUES (1, 'one', 'd', 'q', 'e')")
-    assert connection.execute("SELECT missing_recent FROM pgvmig.coverage(%s)", [version.version_id]).fetchone() == (1,)
+    assert connection.execute("SELECT missing FROM pgvmig.coverage(%s)", [version.version_id]).fetchone() == (1,)
 
 
 def test_inheritance_is_refused(connection):
