@@ -294,7 +294,10 @@ AS $$
            format('it was left %s ago, at %s', pgvmig.span(clock_timestamp() - v.state_changed_at),
                   pgvmig.moment(v.state_changed_at)),
            'left at least ' || pgvmig.span(soak) || ' ago',
-           format('run this again after %s, or say a shorter --soak', pgvmig.moment(v.state_changed_at + soak)),
+           format('run this again after %s, or say a shorter soak: %s', pgvmig.moment(v.state_changed_at + soak),
+                  CASE WHEN current_setting('pgvmig.source', true) = 'alembic'
+                       THEN format('alembic -x pgvmig_soak=%s.%s:1h upgrade ...', pgvmig.label(v.relation, v.slot), v.version)
+                       ELSE format('pgvmig retire %s %s --soak 1h', pgvmig.label(v.relation, v.slot), v.version) END),
            jsonb_build_object('left_at', v.state_changed_at, 'soak_seconds', extract(epoch FROM soak))
 $$;
 

@@ -135,7 +135,8 @@ LITERAL = [
     'ALTER TABLE "documents" VALIDATE CONSTRAINT "documents_embedding_v2_whole";',
     "SELECT pgvmig.cut_over('\"documents\"', 'v2'",
     'DROP INDEX CONCURRENTLY IF EXISTS "documents_embedding_v1_hnsw";',
-    "SELECT pgvmig.retire('\"documents\"', 'v1'",
+    "SELECT pgvmig.begin_retire('\"documents\"', 'v1'",
+    "SELECT pgvmig.finish_retire('\"documents\"', 'v1'",
     "INSERT INTO alembic_version",
 ]  # fmt: skip
 

@@ -29,7 +29,9 @@ def test_a_version_that_was_just_left_soaks_first(left):
         "SELECT pgvmig.moment(state_changed_at + interval '24 h') FROM pgvmig.version WHERE version = 'v1'"
     )
     assert error.value.found.startswith("documents v1 is not to be retired yet: it was left ")
-    assert error.value.next_step == f"run this again after {at[0]}, or say a shorter --soak"
+    assert error.value.next_step == (
+        f"run this again after {at[0]}, or say a shorter soak: pgvmig retire documents v1 --soak 1h"
+    )
     assert set(error.value.data["gates"]) == {"soak", "unused"}
     left.pass_time()
     assert {gate.gate: gate.passed for gate in retiring.check(left.run, V1)} == {"soak": True, "unused": True}
