@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import psycopg
 import pytest
+from lifecycle import add_version, install
 
-from pgvmig.cli import COMMANDS, pacing_reference, reference
+from pgvmig.cli import COMMANDS, cli, output, pacing_reference, reference
 from pgvmig.demo.model_server import serving
 from pgvmig.demo.models import HashModel
 from pgvmig.pacing.controller import State
@@ -60,7 +65,9 @@ class Reader:
 
     def console(self, text: str) -> None:
         for line in text.splitlines():
-            self.run(["bash", "-c", line.removeprefix("$ ")])
+            command = line.removeprefix("$ ")
+            plain = command.startswith("pgvmig ") and not re.search(r"[|&;<>$`]", command)
+            self.run(shlex.split(command, comments=True) if plain else ["bash", "-c", command])
 
     def save(self, text: str) -> None:
         path = self.folder / text.split("\n", 1)[0].removeprefix("# ")
@@ -68,11 +75,26 @@ class Reader:
         path.write_text(text, encoding="utf-8")
 
     def run(self, command: list[str]) -> str:
+        if command[0] == "pgvmig":
+            return self.pgvmig(command)
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         return done.stdout
+
+    def pgvmig(self, command: list[str]) -> str:
+        """Run a command as its script does, in this process: a page has dozens, and each would import everything."""
+        with (
+            contextlib.chdir(self.folder),
+            mock.patch.dict(os.environ, self.environment, clear=True),
+            mock.patch.object(sys, "argv", command),
+            contextlib.redirect_stdout(io.StringIO()) as out,
+            contextlib.redirect_stderr(io.StringIO()) as err,
+        ):
+            code = output.run(cli)
+        assert code == 0, f"{command}\n{out.getvalue()}\n{err.getvalue()}"
+        return out.getvalue()
 
 
 @pytest.fixture
@@ -204,6 +226,37 @@ def test_pacing_at_three_in_the_morning(reader: Reader) -> None:
         assert limits == ({"max_lag": 0.8, "nice": 1, "max_slot_wal": 4 * 1024**3},)
         verbs = "SELECT verb FROM pgvmig.event WHERE source = 'cli' AND verb <> 'declare standby' ORDER BY event_id"
         assert conn.execute(verbs).fetchall() == [("pause",), ("throttle",), ("resume",), ("throttle",)]
+
+
+def test_rollback_at_three_in_the_morning(reader: Reader) -> None:
+    prepare_cutover(reader)
+    assert reader.follow(ROOT / "docs" / "rollback.md") > 10
+    with psycopg.connect(reader.dsn) as conn:
+        switches = "SELECT verb, version FROM pgvmig.event WHERE to_state = 'active' ORDER BY event_id"
+        assert conn.execute(switches).fetchall()[-2:] == [("roll back", "v1"), ("cut over", "v2")]
+        routes = "SELECT (detail ->> 'percent')::float FROM pgvmig.event WHERE verb = 'route' ORDER BY event_id"
+        assert [percent for (percent,) in conn.execute(routes)] == [0, 10, 50]
+        served = "SELECT version, value FROM pgvmig.production_metric JOIN pgvmig.version USING (version_id) "
+        assert conn.execute(served + "WHERE metric = 'served'").fetchall() == [("v2", 1)]
+
+
+def prepare_cutover(reader: Reader) -> None:
+    """Give the reader a table that was cut over from v1 to v2."""
+    prepare_readme(reader)
+    reader.sql("INSERT INTO documents SELECT n, 'Title ' || n, 'Body ' || n FROM generate_series(1, 60) AS n")
+    reader.toml(*blocks("docs/quickstart.md", "toml"))
+    models = {"v1": ("openai", "text-embedding-ada-002", 1536), "v2": ("local", "all-MiniLM-L6-v2", 384)}
+    with psycopg.connect(reader.dsn, autocommit=True) as conn:
+        install(conn)
+        for version, (provider, model, dimensions) in models.items():
+            contract = {"provider": provider, "model": model, "dimensions": dimensions, "input": "title || body"}
+            add_version(conn, "documents", version, contract)
+    reader.run(["pgvmig", "standby", "none"])
+    reader.run(["pgvmig", "backfill"])
+    for version in models:
+        reader.sql(f"CREATE INDEX ON documents USING hnsw (embedding_{version} vector_cosine_ops)")
+        reader.run(["pgvmig", "verify", "documents", version])
+        reader.run(["pgvmig", "cutover", "documents", version])
 
 
 def test_report(reader: Reader) -> None:
