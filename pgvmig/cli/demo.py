@@ -32,7 +32,7 @@ def command(rows: int, html: Path | None, as_json: bool) -> int:
 
     \b
     JSON: every figure of the table by name, times in seconds: {"rows", "rows_embedded", "batches",
-           "rows_per_second", "peak_replication_lag_seconds", "ndcg_at_10_old", "ndcg_at_10_new",
+           "rows_per_second", "peak_replication_lag_seconds", "ndcg_at_10_old", "ndcg_at_10_new", "verdict",
            "searches_failed", "searches_wrong_space", "rollback_seconds", "report", ...}
     """
     with output.needs("demo"):

@@ -6,6 +6,7 @@ runs as a process of its own, again and again as cron would start it, and the ap
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,16 +18,20 @@ from typing import Any, TypeAlias
 import numpy as np
 from openai import OpenAI
 
-from pgvmig.demo import corpus, judge, stage
+from pgvmig.demo import corpus, stage
 from pgvmig.demo.measured import Measured
 from pgvmig.demo.models import Vectors
 from pgvmig.demo.traffic import Application
+from pgvmig.evaluation.verdict import EXIT_CODES, NDCG
 
 # Passages that the application's writer inserts, beside the corpus.
 SPARE = 100
 # How long the application runs on after each switch.
 AFTERWARDS = 4.0
 _BATCH = 64
+# In production a version is retired a day after the last search in it; the demo has not so much time.
+_SOAK = "2s"
+_VERDICTS = tuple(set(EXIT_CODES.values()))
 
 # What is being done, how much of it is done, and of how much where that is known.
 Report: TypeAlias = Callable[[str, int, int | None], None]
@@ -40,7 +45,7 @@ class Steps:
 
     rows: int = 0
     backfill: Span = (0.0, 0.0)
-    ndcg: dict[str, float] = field(default_factory=dict)
+    evaluation: dict[str, Any] = field(default_factory=dict)
     cutover: Span = (0.0, 0.0)
     rollback: Span = (0.0, 0.0)
     again: Span = (0.0, 0.0)
@@ -80,7 +85,7 @@ class Journey:
         """Apply the revisions one after the other, with the worker between them and the application throughout."""
         self.here.upgrade("0002")
         self._load()
-        self.here.pgvmig("standby", "add", stage.STANDBY)
+        self.here.pgvmig("standby", "add", stage.STANDBY, "--dsn", self.here.standby_dsn)
         with self.application.running(), self.here.lag_sampled():
             self.here.upgrade("0003")
             with self.here.cron():
@@ -88,10 +93,18 @@ class Journey:
                 self._second_model()
                 self._there_and_back()
                 self._write_report()
-                self.report("retiring v1", 0, None)
-                self.here.upgrade("0009")
+                self._retire("v1")
                 self._pause("searching in v2 alone")
         self._count_rows()
+
+    def _retire(self, version: str) -> None:
+        """Wait until neither the primary nor the standby has searched in it for a while, then retire it."""
+        self.report(f"retiring {version}", 0, None)
+        soaked = ("retire", "documents", version, "--check", "--soak", _SOAK)
+        while not self.here.answer(*soaked, codes=(0, stage.BLOCKED))["passed"]:
+            self.here.raise_for_cron()
+            time.sleep(1)
+        self.here.upgrade("0009", told=[f"pgvmig_soak=documents.{version}:{_SOAK}"])
 
     def _first_model(self) -> None:
         self._wait_until_ready("v1", "backfilling v1")
@@ -107,8 +120,7 @@ class Journey:
         self.steps.backfill = (began, time.monotonic())
         self.report("indexing v2", 0, None)
         self.here.upgrade("0007")
-        for version, model in zip(("v1", "v2"), stage.MODELS.values(), strict=True):
-            self.steps.ndcg[version] = self._ndcg(version, model)
+        self.steps.evaluation = self._evaluate()
 
     def _there_and_back(self) -> None:
         self.steps.gates = self._verify("v2")
@@ -152,16 +164,18 @@ class Journey:
             self.report(what, done, total)
             time.sleep(0.2)
 
-    def _ndcg(self, version: str, model: str) -> float:
-        """Judge a version's own view, its index and the application's rows included."""
-        self.report(f"judging {version}", 0, None)
-        query = f"SELECT id FROM documents_{version} ORDER BY embedding <=> %s::vector LIMIT 10"  # noqa: S608
-        with self.here.connect() as conn:
-            run = {
-                question.id: [row[0] for row in conn.execute(query, [vector])]
-                for question, vector in zip(self.corpus.queries, self.vectors[model], strict=True)
-            }
-        return judge.judge(run, self.corpus.queries).ndcg_at_10
+    def _evaluate(self) -> dict[str, Any]:
+        """Compare both versions on the corpus's judged queries; whatever the verdict is, it is shown in the end."""
+        self.report("evaluating v2 against v1", 0, None)
+        with tempfile.TemporaryDirectory() as folder:
+            queries, qrels = Path(folder, "python-docs.jsonl"), Path(folder, "qrels.tsv")
+            queries.write_text("\n".join(json.dumps({"id": q.id, "text": q.text}) for q in self.corpus.queries))
+            qrels.write_text(
+                "\n".join(f"{q.id}\t{row}\t{grade}" for q in self.corpus.queries for row, grade in q.relevant.items())
+            )
+            files = ("--queries", str(queries), "--qrels", str(qrels))
+            found: dict[str, Any] = self.here.answer("evaluate", "documents", "v1", "v2", *files, codes=_VERDICTS)
+        return found
 
     def _timed(self, step: Callable[[], None]) -> Span:
         began = time.monotonic()
@@ -195,8 +209,10 @@ class Journey:
             rows_per_second=embedded / seconds,
             peak_replication_lag_seconds=self.here.lag.seconds,
             peak_replication_lag_bytes=self.here.lag.bytes,
-            ndcg_at_10_old=steps.ndcg["v1"],
-            ndcg_at_10_new=steps.ndcg["v2"],
+            ndcg_at_10_old=steps.evaluation["figures"]["metrics"][NDCG]["old"],
+            ndcg_at_10_new=steps.evaluation["figures"]["metrics"][NDCG]["new"],
+            verdict=steps.evaluation["verdict"],
+            verdict_reason=steps.evaluation["reason"],
             writes=tally.writes,
             searches_answered=tally.answered,
             searches_failed=len(tally.errors),

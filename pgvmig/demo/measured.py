@@ -25,6 +25,8 @@ class Measured:
     peak_replication_lag_bytes: int
     ndcg_at_10_old: float
     ndcg_at_10_new: float
+    verdict: str
+    verdict_reason: str
     writes: int
     searches_answered: int
     searches_failed: int
@@ -59,6 +61,7 @@ class Measured:
             ),
             ("nDCG@10, old model", f"{self.ndcg_at_10_old:.3f}"),
             ("nDCG@10, new model", f"{self.ndcg_at_10_new:.3f}"),
+            ("verdict of the evaluation", f"{self.verdict}: {self.verdict_reason}"),
             ("writes by the application", f"{self.writes:,}"),
             ("searches answered", f"{self.searches_answered:,}"),
             ("searches failed", f"{self.searches_failed:,}"),

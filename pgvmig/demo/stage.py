@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -31,6 +32,7 @@ _SETTINGS = {"random_page_cost": "1.1"}
 # cron has a resolution of a minute; the demo has not so much time
 _CRON_RUNS, _CRON_PAUSES = "15s", 0.5
 _WORK_LEFT = 3
+BLOCKED = 4
 
 
 @dataclass
@@ -46,6 +48,7 @@ class Stage:
     """What the journey takes place on."""
 
     dsn: str
+    standby_dsn: str
     models: Any
     environment: Mapping[str, str]
     lag: Lag = field(default_factory=Lag)
@@ -60,10 +63,10 @@ class Stage:
         with self.connect() as conn:
             return conn.execute(query, parameters or None).fetchall()
 
-    def upgrade(self, *revisions: str) -> None:
-        """Do what `alembic upgrade` does, for one revision after the other."""
+    def upgrade(self, *revisions: str, told: Sequence[str] = ()) -> None:
+        """Do what `alembic upgrade` does, for one revision after the other; `told` are values of its -x."""
         for revision in revisions:
-            command.upgrade(self._config(), revision)
+            command.upgrade(self._config(*told), revision)
 
     def downgrade(self, revision: str) -> None:
         """Do what `alembic downgrade` does."""
@@ -76,11 +79,11 @@ class Stage:
         """
         return self._run(*arguments).returncode
 
-    def answer(self, *arguments: str) -> Any:
-        """Run the command line with --json and return what it printed. Raises as `pgvmig`."""
-        return json.loads(self._run(*arguments, "--json").stdout)
+    def answer(self, *arguments: str, codes: Sequence[int] = (0,)) -> Any:
+        """Run the command line with --json and return what it printed. Raises as `pgvmig`, but for the given codes."""
+        return json.loads(self._run(*arguments, "--json", codes=codes).stdout)
 
-    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def _run(self, *arguments: str, codes: Sequence[int] = (0, _WORK_LEFT)) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-m", "pgvmig", *arguments],
             env=dict(self.environment),
@@ -89,7 +92,7 @@ class Stage:
             check=False,
             start_new_session=True,
         )
-        if done.returncode not in (0, _WORK_LEFT):
+        if done.returncode not in codes:
             raise DemoFailedError(
                 f"pgvmig {' '.join(arguments)} exited {done.returncode}: {done.stderr or done.stdout}"
             )
@@ -143,8 +146,9 @@ class Stage:
             over.set()
             thread.join()
 
-    def _config(self) -> Config:
-        config = Config(attributes={"configure_logger": False, "url": self.dsn})
+    def _config(self, *told: str) -> Config:
+        attributes = {"configure_logger": False, "url": self.dsn}
+        config = Config(attributes=attributes, cmd_opts=argparse.Namespace(x=[*told]))
         config.set_main_option("script_location", str(_migrations()))
         return config
 
@@ -152,14 +156,14 @@ class Stage:
 def enter(stack: ExitStack) -> Stage:
     """Start everything on `stack`, which stops it."""
     primary = stack.enter_context(embedded.running(18, settings=_SETTINGS))
-    stack.enter_context(embedded.standby(primary, STANDBY))
+    standby = stack.enter_context(embedded.standby(primary, STANDBY))
     models = stack.enter_context(model_process.spawned(MODELS, key=KEY))
     dsn = primary.url("postgres", driver="postgresql")
     environment = dict(os.environ) | {"PGVMIG_DSN": dsn}
     for provider in MODELS:
         environment[f"PGVMIG_{provider.upper()}_BASE_URL"] = models.base_url(provider)
         environment[f"PGVMIG_{provider.upper()}_API_KEY"] = KEY
-    return Stage(dsn, models, environment)
+    return Stage(dsn, standby.dsn(), models, environment)
 
 
 def _migrations() -> Path:

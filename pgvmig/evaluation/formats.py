@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -126,18 +126,23 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-def _lines(path: Path) -> Iterable[tuple[int, str]]:
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the lines that are not blank, with their numbers."""
-    number = 0
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line.strip("\r\n")
-    except UnicodeDecodeError as error:
-        raise _wrong(path, number + 1, "no UTF-8 from here on", "save it as UTF-8") from error
+                text = _decoded(path, number, line).strip("\r\n")
+                if text.strip():
+                    yield number, text
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}", next_step="check the path") from error
+
+
+def _decoded(path: Path, number: int, line: bytes) -> str:
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise _wrong(path, number, "no UTF-8", "save the file as UTF-8") from error
 
 
 def _wrong(path: Path, number: int, found: str, next_step: str) -> UsageError:

@@ -75,6 +75,8 @@ def rank_correlation(old: Sequence[str], new: Sequence[str]) -> float:
     if list(old) == list(new):
         return 1.0
     union = sorted({*old, *new})
+    if len(union) == 1:
+        return 0.0
     places = [[_place(row, ranking) for row in union] for ranking in (old, new)]
     tau = float(stats.kendalltau(*places).statistic)
     return 0.0 if math.isnan(tau) else tau

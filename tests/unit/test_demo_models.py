@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from pgvmig.demo import corpus, models
-from pgvmig.demo.judge import exact_search, judge
 from pgvmig.errors import ConfigError
+from pgvmig.evaluation import metrics
+from pgvmig.evaluation.verdict import NDCG
 
 real = [pytest.mark.models]
 ALIKE = [
@@ -83,12 +84,14 @@ def test_the_new_model_ranks_clearly_better():
 
 
 def _ndcg(subject, texts, passages):
-    found = exact_search(texts, passages)
-    run = {
-        query.id: [subject.passages[position].id for position in row]
-        for query, row in zip(subject.queries, found, strict=True)
+    """Return the mean nDCG@10 of exact search."""
+    nearest = np.argsort(-texts @ passages.T, axis=1, kind="stable")[:, :10]
+    found = {
+        query.id: [str(subject.passages[position].id) for position in row]
+        for query, row in zip(subject.queries, nearest, strict=True)
     }
-    return judge(run, subject.queries).ndcg_at_10
+    judgements = {q.id: {str(row): grade for row, grade in q.relevant.items()} for q in subject.queries}
+    return np.mean([of_query[NDCG] for of_query in metrics.of_each(judgements, found).values()])
 
 
 @pytest.mark.models
