@@ -22,8 +22,8 @@ from pgvmig.errors import NotFoundError
 from pgvmig.reading import Space, find_space
 
 NEIGHBOURS = 10
-# What widens an index's search: pgvector's setting, its default, the most that it takes.
-_WIDTHS = {"hnsw": ("ef_search", "hnsw.ef_search", 40, 1000), "ivfflat": ("probes", "ivfflat.probes", 1, 32768)}
+# What widens an index's search: the option of `pgvmig tune`, pgvector's setting, its default, the most that it takes.
+_WIDTHS = {"hnsw": ("ef-search", "hnsw.ef_search", 40, 1000), "ivfflat": ("probes", "ivfflat.probes", 1, 32768)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,8 @@ def _timed(
     cursor: psycopg.Cursor[Any], statement: sql.Composed, given: dict[str, Any], key: Sequence[Any]
 ) -> tuple[list[float], float]:
     began = time.monotonic()
-    rows = cursor.execute(statement, given).fetchall()
+    # never prepared: a plan that is kept knows nothing of the settings for an exact search
+    rows = cursor.execute(statement, given, prepare=False).fetchall()
     took = time.monotonic() - began
     return [row[-1] for row in rows if list(row[:-1]) != list(key)][:NEIGHBOURS], took
 
@@ -144,10 +145,10 @@ def _in_effect(task: Task, space: Space, method: str) -> dict[str, str]:
     _, width, default, _ = _WIDTHS[method]
     own = {name: value for name, value in space.settings().items() if name.startswith(method)}
     if width in own:
-        return own
+        return dict(sorted(own.items()))
     with task.looking(row_factory=tuple_row) as cursor:
         (value,) = cursor.execute(files.query("verify", "in_effect"), {"name": width}).fetchone() or (None,)
-    return {width: value or str(default), **own}
+    return dict(sorted({width: value or str(default), **own}.items()))
 
 
 def _valid_indexes(task: Task) -> dict[str, str]:
@@ -178,11 +179,10 @@ def _wanted(task: Task) -> str:
 
 
 def _advice(task: Task, method: str, settings: dict[str, str]) -> str:
-    name, width, _, most = _WIDTHS[method]
+    option, width, _, most = _WIDTHS[method]
     wider = min(2 * int(settings[width]), most)
     build = "m and ef_construction" if method == "hnsw" else "lists that fit the table"
-    return (  # a person runs it
-        f"UPDATE pgvmig.version SET search = search || '{{\"{name}\": {wider}}}' WHERE version_id = "  # noqa: S608
-        f"{task.version.version_id}, or build the index with other {build}; then pgvmig verify {task.version.name} "
-        "--only recall"
+    return (
+        f"pgvmig tune {task.version.name} --{option} {wider}, or build the index with other {build}; "
+        f"then pgvmig verify {task.version.name} --only recall"
     )
