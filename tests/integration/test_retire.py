@@ -1,13 +1,14 @@
 """Retiring: what is refused and named beforehand, steps that go on after a kill, what comes back, and Alembic."""
 
 import re
+import shlex
 import sys
 
 import psycopg
 import pytest
 from leaving import V1, V2, Left
 from lifecycle import add_version, find
-from migrating import OwnProject
+from migrating import ROOT, OwnProject
 
 from pgvmig import adding, indexing, retiring
 from pgvmig.catalog import status, versions
@@ -287,3 +288,20 @@ def test_as_a_revision(database, left, tmp_path):
     project.upgrade("head", "pgvmig_soak=documents.v1:0s")
     assert find(left.connection, V1).state == "retired"
     assert project.done(left.connection) == ["r1"]
+
+
+def test_the_page_says_what_is_true(left, pgvmig):
+    """docs/retire.md, block by block; commands that are to fail say their exit code."""
+    page = (ROOT / "docs" / "retire.md").read_text(encoding="utf-8")
+    done = []
+    for kind, text in re.findall(r"^```(\w+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+        if kind == "sql":
+            left.execute(text)
+        for line in text.splitlines() if kind == "console" else ():
+            command, _, remark = line.partition(" # ")
+            if remark != "not run here":
+                code, out, err = pgvmig(*shlex.split(command)[2:])
+                assert code == int(remark.removeprefix("exits ") or 0), (command, out, err)
+                done.append(code)
+    assert done == [4, 0, 0, 0]
+    assert left.v1.state == "retired"
