@@ -21,6 +21,7 @@ from bench import (
     million,
     processes,
     stage,
+    switching,
     table_write,
 )
 from bench.figures import Measurement
@@ -38,6 +39,7 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     foreground.MEASUREMENT,
     lag.MEASUREMENT,
     growth.MEASUREMENT,
+    switching.MEASUREMENT,
 )
 PEERS: tuple[Measurement, ...] = (compare.MEASUREMENT,)
 
