@@ -1,4 +1,7 @@
-"""The old model goes. Downgrading adds it again, empty: its vectors are gone, its contract is not."""
+"""The old model goes, a day after the last search in it.
+
+Downgrading adds it again, empty: its vectors are gone, its contract is not.
+"""
 
 from alembic import op
 

@@ -49,6 +49,7 @@ def _versions(
     queue = _by_version(conn, "queue")
     failures = _by_version(conn, "failures")
     progress = _by_version(conn, "progress")
+    revoked = _by_version(conn, "revoked")
     indexes = _rows(conn, "indexes")
     runs = [_worker(row) for row in _rows(conn, "runs")]
     found = []
@@ -63,6 +64,7 @@ def _versions(
                 "version": v.version,
                 "state": v.state,
                 "unfinished": v.unfinished,
+                "reading_revoked": revoked.get(v.version_id),
                 "writer": v.writer,
                 "adopted": v.adopted,
                 "layout": v.layout,
@@ -174,7 +176,7 @@ def _step_before_switch(version: Row, name: str) -> str:
         versions = f"{route['active']} {version['version']}"
         return f"pgvmig evaluate {target} {versions} --queries queries.jsonl --qrels qrels.tsv"
     if route["candidate"] == version["version"]:
-        return f"pgvmig cutover {name}, or a greater share first; back: pgvmig route {target} --off"
+        return f"pgvmig cutover {name}, or a greater share first"
     return f"pgvmig cutover {name}, or op.cut_over_embedding() in a revision"
 
 

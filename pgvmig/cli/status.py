@@ -41,7 +41,8 @@ def command(target: str | None, no_count: bool, dsn: str | None, as_json: bool) 
            "active", "candidate", "way_back", "triggers"}, "searches": 903, "verify": null or {"passed": [...],
            "failed": [{"gate", "found"}], "outdated": [{"gate", "why"}], "missing": [...], "at", "age"}, "evaluation":
            null or {"against", "verdict", "reason", "pilot", "evaluated_at", "age", "required", "satisfied"},
-           "metrics": [{"metric", "values", "mean", "p95"}], "paused": false, "next", ...}],
+           "metrics": [{"metric", "values", "mean", "p95"}], "paused": false, "unfinished": false, "reading_revoked":
+           null or {"at", "by"}, "next", ...}],
            "routes": [{"target", "active", "candidate", "percent", "keys", "changed_at", "triggers",
            "served": {"v1": 903}}], "signals": [...], "pauses": [...], "pacing": [{"at", "state", "signal", "reason",
            "next", ...}], "standbys": [...], "mismatches": [...], "events": [...]}; signals as `pgvmig signals`, pauses
@@ -82,6 +83,12 @@ def _show(found: dict[str, Any]) -> None:
     for version in found["versions"]:
         if version["last_error"]:
             output.say(f"{version['target']} {version['version']} last error: {version['last_error']}")
+        if version["reading_revoked"]:
+            name, revoked = f"{version['target']} {version['version']}", version["reading_revoked"]
+            output.say(
+                f"Only its owner may read {name} since {revoked['at']:%Y-%m-%d %H:%M} (by {revoked['by']}). "
+                f"Next, when somebody misses it: pgvmig retire {name} --restore"
+            )
         if version["next"]:
             output.say(f"Next: {version['next']}")
 

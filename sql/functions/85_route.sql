@@ -94,6 +94,7 @@ BEGIN
     END IF;
     more := share > was.percent OR cardinality(added) > 0;
     IF more THEN
+        PERFORM pgvmig.give_back(v);  -- the right to read it, if a soak took it away
         gates := pgvmig.require_gates(v, ROW(max_stale_age, max_evidence_age, v.state = 'retained')::pgvmig.gate_terms,
                                       skip, reason);
     END IF;

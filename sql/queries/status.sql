@@ -11,6 +11,10 @@ FROM pgvmig.stale_row GROUP BY version_id
 SELECT version_id, count(*) AS failed, (array_agg(error ORDER BY recorded_at DESC))[1] AS last_error
 FROM pgvmig.outcome WHERE kind = 'failed' AND accepted_at IS NULL GROUP BY version_id
 
+-- name: revoked
+-- Versions that nobody but their owner may read, for a soak.
+SELECT version_id, revoked_at AS at, revoked_by AS by FROM pgvmig.revoked_view
+
 -- name: progress
 -- Where the walk stands, and an estimate of what is left of it: the planner's rows, scaled with the table's size.
 SELECT b.version_id, b.pass, b.next_block, b.end_block, b.walked, b.walked_at, l.leases, l.leases_free, l.leases_over,

@@ -252,6 +252,9 @@ def test_the_command_line(left, pgvmig, monkeypatch):
     assert pgvmig("retire", "documents", "v1", "--revoke")[1].startswith(
         "PUBLIC may no longer read documents v1. pgvmig retire documents v1 --restore gives it back; a rollback or"
     )
+    said = pgvmig("status", "--no-count")[1]
+    assert "Only its owner may read documents v1 since " in said
+    assert "Next, when somebody misses it: pgvmig retire documents v1 --restore" in said
     assert pgvmig("retire", "documents", "v1", "--restore")[1] == "Who could read documents v1 can again.\n"
     asked = []
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
