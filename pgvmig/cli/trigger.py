@@ -132,7 +132,7 @@ def _show(target: str, found: list[Declared], *, as_json: bool) -> None:
     elif not found:
         output.say(f"{target} has no triggers. Next: pgvmig trigger add {target} errors --above 0.05")
     else:
-        columns = ("trips when", "over", "values at least", "declared by", "at")
+        columns = ("trips when", "over", "values", "declared")
         output.table(
             f"Triggers of {target}",
             columns,
@@ -140,9 +140,8 @@ def _show(target: str, found: list[Declared], *, as_json: bool) -> None:
                 (
                     d.trigger.name,
                     span(d.trigger.over),
-                    d.trigger.min_values,
-                    d.declared_by,
-                    f"{d.declared_at:%Y-%m-%d %H:%M}",
+                    f"{d.trigger.min_values}+",
+                    f"{d.declared_at:%Y-%m-%d} by {d.declared_by}",
                 )
                 for d in found
             ],

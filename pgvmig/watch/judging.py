@@ -34,9 +34,9 @@ class Trigger:
 
     @property
     def name(self) -> str:
-        """How messages call it: `errors above 0.05`, `p95 of latency_ms above 1.5 times v1's`."""
+        """How messages call it: `errors above 0.05`, `p95 of latency_ms above 1.5 times before`."""
         of = "" if self.statistic == "mean" else f"{self.statistic} of "
-        times = " times the version's before" if self.relative else ""
+        times = " times before" if self.relative else ""
         return f"{of}{self.metric} {self.comparison} {self.bound:g}{times}"
 
 

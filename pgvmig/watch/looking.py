@@ -74,17 +74,19 @@ class Look:
 
     @property
     def worst(self) -> tuple[Trial, Judgement] | None:
-        """What to act on: a tripped trigger of the active version, whose rollback ends a rollout too, else any."""
+        """What to act on: first the active version, whose rollback ends a rollout, too; last what has no way back."""
         by_version = {trial.version: trial for trial in self.trials}
         found = [(by_version[judgement.version], judgement) for judgement in self.tripped]
-        return min(found, key=lambda each: each[0].candidate, default=None)
+        return min(found, key=lambda each: (each[0].against is None, each[0].candidate), default=None)
 
     def next_step(self) -> str | None:
         """Return the command that goes back, None while nothing has tripped."""
-        worst = self.worst
-        if worst is None:
+        if self.worst is None:
             return None
-        return f"pgvmig route {self.target} --off" if worst[0].candidate else f"pgvmig rollback {self.target}"
+        trial, _ = self.worst
+        if trial.against is None:
+            return f"pgvmig status {self.target}"
+        return f"pgvmig route {self.target} --off" if trial.candidate else f"pgvmig rollback {self.target}"
 
 
 def look(conn: psycopg.Connection[Any], version: Version) -> Look:

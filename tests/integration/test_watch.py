@@ -168,7 +168,7 @@ def test_a_candidate_is_judged_against_the_active_version_and_loses_its_keys(con
     assert connection.execute("SELECT pgvmig.route('documents', 'alice')").fetchone() == ("v2",)
     (event,) = connection.execute("SELECT source, version, reason FROM pgvmig.event WHERE source = 'watch'").fetchall()
     assert event[:2] == ("watch", "v3")
-    assert event[2].startswith("trigger errors above 2 times the version's before: errors 0.5 over 5 min (10 values)")
+    assert event[2].startswith("trigger errors above 2 times before: errors 0.5 over 5 min (10 values)")
 
 
 def test_a_refused_way_back_is_tried_again(connection, version, watching, declare, record):
@@ -197,11 +197,23 @@ EVIDENCE = (
 )
 
 
+def test_what_can_be_gone_back_from_is(connection, version, watching, declare, record):
+    """The active version is the first one and trips as well; the candidate can be left."""
+    roll_back(connection, version("v2"))
+    connection.execute("SELECT pgvmig.set_route('documents', 'v3', 10)")
+    declare()
+    record("v1", 0.5)
+    record("v3", 0.5)
+    assert watching(roll_back=True) is True
+    assert (watching.looks[-1].action.verb, watching.looks[-1].action.changed) == ("unroute", True)
+
+
 def test_without_a_version_before_it_says_so(connection, version, watching, declare, record):
     roll_back(connection, version("v2"))
     declare()
     record("v1", 0.5)
     assert watching(once=True, roll_back=True) is True
+    assert watching.looks[0].next_step() == "pgvmig status documents"
     assert "documents v1 is the first version" in watching.looks[0].action.refused.found
     assert active(connection) == "v1"
 

@@ -91,5 +91,5 @@ def test_what_is_said(judged, text):
 def test_names():
     assert Trigger(metric="errors", comparison="above", bound=0.05).name == "errors above 0.05"
     relative = Trigger(metric="clicks", comparison="below", bound=0.9, relative=True, statistic="p95")
-    assert relative.name == "p95 of clicks below 0.9 times the version's before"
+    assert relative.name == "p95 of clicks below 0.9 times before"
     assert [span(timedelta(seconds=n)) for n in (0.5, 90, 300, 7200)] == ["0.5 s", "90 s", "5 min", "2 h"]
