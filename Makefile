@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 LOCK := requirements/dev.txt
 ROWS ?= 1500
 PYTEST_ARGS ?=
+# One more than a small machine has cores: many tests wait for a worker's, a server's or a standby's next move.
+WORKERS ?= 3
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -32,7 +34,7 @@ lint: setup ## ruff, mypy --strict, import contracts
 	$(BIN)/lint-imports
 
 test: lint ## lint, then every test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 docs: setup ## write docs/cli.md and the tables of docs/pacing.md again
 	$(BIN)/python -m pgvmig.cli.reference > docs/cli.md

@@ -90,6 +90,7 @@ def test_database_is_dropped_whoever_is_connected(server):
 
 def test_given_server_is_used_and_another_major_found_elsewhere(primary_and_standby, monkeypatch):
     given, _ = primary_and_standby
+    before = templates_of(given)
     monkeypatch.setenv("PGVMIG_TEST_DSN", given.dsn())
     with Servers() as servers:
         assert servers.default_major == 18
@@ -97,9 +98,13 @@ def test_given_server_is_used_and_another_major_found_elsewhere(primary_and_stan
         assert (servers.get(16).source != "PGVMIG_TEST_DSN", servers.get(16).major) == (True, 16)
         with servers.get(16).database() as database:
             assert database.connect().info.server_version // 10_000 == 16
-    with psycopg.connect(given.dsn()) as connection:
-        left = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'pgvmig_template_%'").fetchall()
-    assert left == []
+    assert templates_of(given) == before
+
+
+def templates_of(server):
+    with psycopg.connect(server.dsn()) as connection:
+        names = "SELECT datname FROM pg_database WHERE datname LIKE 'pgvmig_template_%' ORDER BY 1"
+        return connection.execute(names).fetchall()
 
 
 def test_standby_replicates_under_its_name(replicated_database):
