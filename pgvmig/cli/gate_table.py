@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -11,11 +12,14 @@ from pgvmig.cli import output
 from pgvmig.errors import GateError
 
 
-def tell(results: Sequence[GateResult], name: str, *, as_json: bool) -> None:
-    """Print what the gates found. Raises GateError with the first that failed; as JSON it only sets the exit code."""
+def tell(results: Sequence[GateResult], name: str, *, as_json: bool, **more: Any) -> None:
+    """Print what the gates found. Raises GateError with the first that failed; as JSON it only sets the exit code.
+
+    `more` is what else the JSON holds.
+    """
     failures = [result for result in results if not result.passed]
     if as_json:
-        output.print_json({"passed": not failures, "gates": list(results)})
+        output.print_json({"passed": not failures, "gates": list(results), **more})
         if failures:
             raise click.exceptions.Exit(GateError.exit_code)
         return
