@@ -85,7 +85,7 @@ class Journey:
         """Apply the revisions one after the other, with the worker between them and the application throughout."""
         self.here.upgrade("0002")
         self._load()
-        self.here.pgvmig("standby", "add", stage.STANDBY, "--dsn", self.here.standby_dsn)
+        self.here.pgvmig("standby", "add", stage.STANDBY, "--standby-dsn", self.here.standby_dsn)
         with self.application.running(), self.here.lag_sampled():
             self.here.upgrade("0003")
             with self.here.cron():
