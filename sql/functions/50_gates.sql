@@ -19,7 +19,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    age text := extract(epoch FROM terms.max_stale_age)::integer || ' s';
+    age text := pgvmig.span(terms.max_stale_age);
     c record;
     need record;
     found text;
@@ -88,7 +88,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    age text := extract(epoch FROM terms.max_stale_age)::integer || ' s';
+    age text := pgvmig.span(terms.max_stale_age);
     half bigint := greatest(pgvmig.rows_about(v.relation) / 2, 1);
     cleared bigint := ceil(pgvmig.measured_speed(v.version_id) * extract(epoch FROM terms.max_stale_age));
     most bigint := least(half, cleared);

@@ -125,6 +125,33 @@ AS $$
           GROUP BY r.role, r.grantee, active.view) AS l
 $$;
 
+-- A version's view that somebody dropped, made anew; its own grants are gone with it.
+CREATE OR REPLACE FUNCTION pgvmig.restore_view(v pgvmig.version) RETURNS regclass
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    name text := (SELECT format('%I.%I', n.nspname, pgvmig.fit(concat_ws('_', c.relname, nullif(v.slot, 'embedding'), v.version)))
+                  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = v.relation);
+BEGIN
+    EXECUTE format('CREATE VIEW %s WITH (security_invoker = true) AS %s', name, pgvmig.view_query(v));
+    PERFORM pgvmig.dress_view(name::regclass, v.relation);
+    UPDATE pgvmig.version x SET view = name::regclass WHERE x.version_id = v.version_id;
+    RETURN name::regclass;
+END
+$$;
+
+REVOKE ALL ON FUNCTION pgvmig.restore_view FROM PUBLIC;
+
+-- What makes the version's view anew; NULL while it is there.
+CREATE OR REPLACE FUNCTION pgvmig.next_restore(v pgvmig.version) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('SELECT pgvmig.restore_view(v) FROM pgvmig.version v WHERE v.version_id = %s', v.version_id)
+    WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = v.view)
+$$;
+
 -- Columns of the current view that the version's would not have, or not of that type; another type of vector is for the
 -- switch to handle.
 CREATE OR REPLACE FUNCTION pgvmig.lost_columns(v pgvmig.version, current_view regclass) RETURNS TABLE (problem text, mend text)
@@ -182,7 +209,12 @@ DECLARE
                               WHERE s.relation = v.relation AND s.slot = v.slot);
     problems text[];
     mends text[];
+    restore text := pgvmig.next_restore(v);
 BEGIN
+    IF restore IS NOT NULL THEN
+        RETURN ('parity', false, format('the view of %s is gone', v.version), 'the version has its view', restore,
+                jsonb_build_object('problems', 1))::pgvmig.gate_result;
+    END IF;
     SELECT array_agg(p.problem), array_agg(DISTINCT p.mend) INTO problems, mends
     FROM (SELECT * FROM pgvmig.lost_columns(v, current_view)
           UNION ALL SELECT * FROM pgvmig.other_rows(v, current_view)

@@ -45,7 +45,10 @@ DECLARE
 BEGIN
     SELECT string_agg(format('%s (%s%s)', i.index, i.opclass, CASE WHEN i.valid THEN '' ELSE ', invalid' END), ', ')
     INTO others FROM pgvmig.vector_indexes(v) i;
-    IF others IS NULL AND v.adopted THEN
+    IF pgvmig.next_restore(v) IS NOT NULL THEN
+        found := format('the view of %s is gone, no search goes through it', v.version);
+        next := pgvmig.next_restore(v);
+    ELSIF others IS NULL AND v.adopted THEN
         RETURN ('index', true, 'the application searched its vectors without an index',
                 'an index as good as before', next, '{}'::jsonb)::pgvmig.gate_result;
     ELSIF others IS NULL THEN

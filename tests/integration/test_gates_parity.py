@@ -72,6 +72,7 @@ def test_a_reader_of_columns_would_lose_the_vectors(table, reader, layout):
     )
     table.do(parity)
     assert table.ask("parity").found.startswith("who reads public.documents_current (")
+    assert table.ask("privacy").passed
     switch_over(table)
     assert read_as(table, reader) == (20, "v2")
 
@@ -181,3 +182,18 @@ def test_without_a_current_view_nobody_can_miss_anything(database):
     table.add("v2")
     parity = table.ask("parity")
     assert (parity.passed, parity.found) == (True, "there is no current view yet that anybody could miss")
+
+
+def test_a_view_that_somebody_dropped_is_made_anew(table, reader):
+    table.execute(f"GRANT SELECT ON documents TO {reader}")
+    if table.execute("SELECT to_regclass('documents_v2_vectors') IS NOT NULL")[0][0]:
+        table.execute(f"GRANT SELECT ON documents_v2_vectors TO {reader}")
+    before = table.execute("SELECT pg_get_viewdef('documents_v2')")
+    table.execute("DROP VIEW documents_v2")
+    parity = table.ask("parity")
+    assert (parity.passed, parity.found) == (False, "the view of v2 is gone")
+    assert table.ask("index").found == "the view of v2 is gone, no search goes through it"
+    table.do(parity)
+    assert table.ask("parity").passed
+    assert table.execute("SELECT pg_get_viewdef('documents_v2')") == before
+    assert read_as(table, reader, "documents_v2") == (20, "v2")

@@ -92,6 +92,15 @@ def test_coverage_says_how_long_catching_up_takes(table):
     assert (measured["rows_per_second"], measured["catching_up_seconds"], measured["missing"]) == (2.0, 8, 16)
 
 
+def test_a_real_run_is_measured(site):
+    site.documents(30)
+    version = site.version()
+    assert site.value("SELECT pgvmig.measured_speed(%s)", version.version_id) is None
+    site.run()
+    elapsed = site.value("SELECT extract(epoch FROM seen_at - started_at)::float8 FROM pgvmig.backfill_run")
+    assert site.value("SELECT pgvmig.measured_speed(%s)", version.version_id) >= 30 / elapsed
+
+
 def test_before_a_whole_walk_a_changed_row_may_have_been_missing_for_long(table):
     v2 = add_version(table.connection, "documents", "v2")
     embed(table.connection, v2, "id > 1")
