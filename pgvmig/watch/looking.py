@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import dict_row
+from psycopg.rows import dict_row, scalar_row
 
 from pgvmig import routing, switch
 from pgvmig import sql as files
@@ -23,6 +23,7 @@ from pgvmig.watch.triggers import from_row
 
 # Who acts, in the diary of events.
 SOURCE = "watch"
+_PRUNED_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,9 +142,13 @@ def act(conn: psycopg.Connection[Any], version: Version, found: Look, dsn: str) 
 def prune(conn: psycopg.Connection[Any], version: Version, keep: timedelta) -> int:
     """Forget the target's values that are older; return how many those were."""
     names = {"relation": sql.Literal(version.relation), "slot": sql.Literal(version.slot), "keep": sql.Literal(keep)}
-    with translated(), conn.cursor(row_factory=dict_row) as cursor:
-        row = cursor.execute(files.query("watch", "prune", **names)).fetchone()
-    return int(row["prune_outcomes"]) if row else 0
+    statement = files.query("watch", "prune", **names, most=sql.Literal(_PRUNED_AT_ONCE))
+    forgotten, last = 0, _PRUNED_AT_ONCE
+    with translated(), conn.cursor(row_factory=scalar_row) as cursor:
+        while last == _PRUNED_AT_ONCE:
+            last = cursor.execute(statement).fetchone() or 0
+            forgotten += last
+    return forgotten
 
 
 def _trial(row: dict[str, Any]) -> Trial:

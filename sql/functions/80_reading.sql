@@ -38,6 +38,19 @@ BEGIN ATOMIC
     ORDER BY r.percent LIMIT 1;
 END;
 
+-- As active_space(), for the version that serves this key: what a service asks first that searches for somebody.
+CREATE OR REPLACE FUNCTION pgvmig.routed_space(relation regclass, key text, slot text DEFAULT 'embedding')
+RETURNS TABLE (version text, view regclass, provider text, model text, model_version text, dimensions integer,
+               metric text, query_prefix text, fingerprint text, search jsonb)
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT v.version, v.view, c.definition ->> 'provider', c.definition ->> 'model', c.definition ->> 'model_version',
+           (c.definition ->> 'dimensions')::integer, c.definition ->> 'metric', c.definition ->> 'query_prefix',
+           v.fingerprint, v.search
+    FROM pgvmig.version v JOIN pgvmig.contract c ON c.fingerprint = v.fingerprint
+    WHERE v.relation = $1 AND v.slot = $3 AND v.version = pgvmig.route($1, $2, $3);
+END;
+
 -- A guard that is not quiet: true, or SQLSTATE PV001 when the current view shows another version. It asks the view
 -- itself, by name: under REPEATABLE READ our tables still say what they said before a swap, the view is the new one.
 -- A view without rows is right for every version: there is nothing to rank.

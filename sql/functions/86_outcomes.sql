@@ -56,14 +56,16 @@ AS $$
     WHERE m.version_id = $1 AND m.metric = $2 AND m.at > $3 AND m.at <= $4
 $$;
 
--- Forget what is older. Returns how many values that were.
-CREATE OR REPLACE FUNCTION pgvmig.prune_outcomes(relation regclass, slot text, keep interval) RETURNS bigint
+-- Forget what is older, so many values at most: a long transaction would hold back vacuum. Returns how many they were.
+CREATE OR REPLACE FUNCTION pgvmig.prune_outcomes(relation regclass, slot text, keep interval, most bigint DEFAULT 10000)
+RETURNS bigint
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
     WITH gone AS (
-        DELETE FROM pgvmig.production_metric m USING pgvmig.version v
-        WHERE v.relation = $1 AND v.slot = $2 AND m.version_id = v.version_id AND m.at < clock_timestamp() - $3
+        DELETE FROM pgvmig.production_metric m WHERE m.ctid = ANY (ARRAY(
+            SELECT o.ctid FROM pgvmig.production_metric o JOIN pgvmig.version v ON v.version_id = o.version_id
+            WHERE v.relation = $1 AND v.slot = $2 AND o.at < clock_timestamp() - $3 LIMIT $4))
         RETURNING 1)
     SELECT count(*) FROM gone
 $$;

@@ -53,4 +53,4 @@ LEFT JOIN LATERAL pgvmig.metric_summary(y.against_id, t.metric, y.until - t.over
 ORDER BY y.candidate DESC, t.metric, t.comparison
 
 -- name: prune
-SELECT pgvmig.prune_outcomes({relation}::bigint::oid::regclass, {slot}, {keep})
+SELECT pgvmig.prune_outcomes({relation}::bigint::oid::regclass, {slot}, {keep}, {most})

@@ -462,6 +462,9 @@ CREATE TABLE pgvmig.production_metric (
 COMMENT ON COLUMN pgvmig.production_metric.metric IS
     'a service''s own word; "served" is the number of searches that a version answered since the last report';
 
+-- As pgvmig.pause: without a primary key nobody could delete a row where FOR ALL TABLES publishes it.
+ALTER TABLE pgvmig.production_metric REPLICA IDENTITY FULL;
+
 CREATE INDEX production_metric_newest ON pgvmig.production_metric (version_id, metric, at DESC);
 
 -- When to go back: declared beforehand, checked by `pgvmig watch`.
@@ -529,6 +532,9 @@ CREATE TABLE pgvmig.own_index_scan (
     at         timestamptz NOT NULL DEFAULT clock_timestamp(),
     scans      bigint NOT NULL
 );
+
+-- As pgvmig.pause: without a primary key nobody could delete a row where FOR ALL TABLES publishes it.
+ALTER TABLE pgvmig.own_index_scan REPLICA IDENTITY FULL;
 
 -- The right to read a version, taken away for a soak time; whoever misses it says so, and gets it back.
 CREATE TABLE pgvmig.revoked_view (

@@ -98,12 +98,14 @@ def test_shares_are_kept_and_only_grow(connection):
         before = now
     set_route(connection, "v2", 10)
     assert Counter(served(connection).values())["v2"] == pytest.approx(200, abs=40)
-    assert connection.execute(
-        "SELECT pgvmig.route('documents', NULL), pgvmig.route('pgvmig.version', 'k')"
-    ).fetchone() == (
-        "v1",
-        None,
+    space = "SELECT version, view::text, model FROM pgvmig.routed_space('documents', %s)"
+    assert connection.execute(space, (min(now, key=lambda key: bucket(key, "v2")),)).fetchone() == (
+        "v2",
+        "documents_v2",
+        "v2",
     )
+    assert connection.execute(space, (None,)).fetchone() == ("v1", "documents_v1", "v1")
+    assert connection.execute("SELECT pgvmig.route('pgvmig.version', 'k')").fetchone() == (None,)
 
 
 def test_another_version_begins_with_other_keys(connection):
@@ -317,7 +319,9 @@ class TestRecordOutcome:
         )
         with pytest.raises(psycopg.Error, match="is only appended to"):
             connection.execute("UPDATE pgvmig.production_metric SET value = 0")
-        assert connection.execute("SELECT pgvmig.prune_outcomes('documents', 'embedding', '5 days')").fetchone() == (
-            15,
-        )
+        connection.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+        prune = "SELECT pgvmig.prune_outcomes('documents', 'embedding', '5 days', 10)"
+        assert [connection.execute(prune).fetchone() for _ in range(3)] == [(10,), (5,), (0,)]
         assert connection.execute("SELECT max(value) FROM pgvmig.production_metric").fetchone() == (4,)
+        connection.execute("SELECT pgvmig.drop_version('documents', 'v3', destroy => true)")
+        assert connection.execute("SELECT count(*) FROM pgvmig.production_metric").fetchone() == (10,)

@@ -289,7 +289,8 @@ def test_nothing_to_watch(watching, connection):
     )
 
 
-def test_old_values_are_pruned(connection, watching, declare, record):
+def test_old_values_are_pruned(connection, watching, declare, record, monkeypatch):
+    monkeypatch.setattr(looking, "_PRUNED_AT_ONCE", 4)
     declare()
     record("v2", 0.0, before="31 days")
     record("v2", 0.0, before="29 days")
