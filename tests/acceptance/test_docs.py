@@ -18,12 +18,15 @@ import psycopg
 import pytest
 from lifecycle import add_version, install
 
+from pgvmig import indexing
+from pgvmig.address import address
 from pgvmig.cli import COMMANDS, cli, output, pacing_reference, reference
 from pgvmig.demo.model_server import serving
 from pgvmig.demo.models import HashModel
 from pgvmig.pacing.controller import State
 from pgvmig.pacing.limits import settings
 from pgvmig.pacing.registry import SIGNALS
+from pgvmig.runner import ConnectionRunner
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -268,6 +271,39 @@ def test_report(reader: Reader) -> None:
         reader.run(["bash", "-c", command])
     assert reader.follow(ROOT / "docs" / "report.md") == 4
     assert "documents: migration report" in (reader.folder / "report.html").read_text(encoding="utf-8")
+
+
+def prepare_switch(reader: Reader) -> None:
+    """Give the reader a table whose v1 is active and whose v2, of another type, is complete and indexed."""
+    reader.sql("CREATE TABLE documents (id bigint PRIMARY KEY, title text, body text)")
+    reader.sql("INSERT INTO documents SELECT i, 't' || i, 'passage number ' || i FROM generate_series(1, 20) AS i")
+    models = {
+        "v1": {"provider": "openai", "model": "text-embedding-ada-002", "dimensions": 1536},
+        "v2": {"provider": "local", "model": "all-MiniLM-L6-v2", "dimensions": 384, "vector_type": "halfvec"},
+    }
+    reader.toml(*blocks("docs/quickstart.md", "toml"))
+    reader.run(["pgvmig", "standby", "none"])
+    with psycopg.connect(reader.dsn, autocommit=True) as conn:
+        for version, contract in models.items():
+            add_version(conn, "documents", version, contract)
+            reader.run(["pgvmig", "backfill", "documents", version])
+            indexing.build(ConnectionRunner(conn), address("documents", version))
+    reader.run(["pgvmig", "verify", "documents", "v1"])
+    reader.run(["pgvmig", "cutover", "documents", "v1"])
+
+
+def test_cutover(reader: Reader) -> None:
+    reader.run(["pgvmig", "init"])
+    prepare_switch(reader)
+    prepare_alembic(reader)
+    assert reader.follow(ROOT / "docs" / "cutover.md") > 8
+    active = "SELECT version FROM pgvmig.active_space('documents')"
+    with psycopg.connect(reader.dsn, autocommit=True) as conn:
+        assert conn.execute(active).fetchone() == ("v1",)
+        reader.run(["bash", "-c", "alembic upgrade head"])
+        assert conn.execute(active).fetchone() == ("v2",)
+        reader.run(["bash", "-c", "alembic downgrade base"])
+        assert conn.execute(active).fetchone() == ("v1",)
 
 
 def test_every_command_is_in_the_reference() -> None:
