@@ -183,7 +183,7 @@ def _evaluate(
     if every is None:
         return verdicts.show(evaluate(), as_json=as_json)
     code = 0
-    until = max_time.total_seconds() if max_time else None
+    until = None if max_time is None else max_time.total_seconds()
     for outcome in repeating.repeat(evaluate, every.total_seconds(), until):
         if isinstance(outcome, TooEarlyError):
             code = verdicts.show_too_early(outcome, as_json=as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -49,12 +50,9 @@ def show_required(name: str, thresholds: Thresholds | None, *, changed: bool, as
     if as_json:
         if alone:
             output.print_json({"changed": changed, "thresholds": thresholds.as_json() if thresholds else None})
-    elif thresholds is None:
-        output.say(f"A cutover to {name} needs no evaluation{'' if changed else ', as before'}.")
     else:
-        output.say(
-            f"A cutover to {name} needs a GO by {_said(thresholds.as_json())}{'' if changed else ', as before'}."
-        )
+        wanted = "no evaluation" if thresholds is None else f"a GO: {_said(thresholds.as_json())}"
+        output.say(f"A cutover to {name} needs {wanted}{'' if changed else ', as before'}.")
 
 
 def show_history(evaluations: Sequence[Mapping[str, Any]], target: str, *, as_json: bool) -> None:
@@ -72,7 +70,7 @@ def show_history(evaluations: Sequence[Mapping[str, Any]], target: str, *, as_js
 def progress(*, shown: bool) -> Iterator[Callable[[int, int], None]]:
     """Show how many queries have been run."""
     columns = (TextColumn("queries"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, disable=not shown, transient=True) as bars:
+    with Progress(*columns, disable=not (shown and sys.stdout.isatty()), transient=True) as bars:
         task = bars.add_task("queries", total=None)
 
         def report(done: int, total: int) -> None:
