@@ -125,7 +125,7 @@ class DatabaseReader:
         return Position(replay_lsn=found["replay_lsn"])
 
 
-_CHECK_DSN = "check it with psql, and give another with pgvmig standby add NAME --dsn ..."
+_CHECK_DSN = "check it with psql, and give another with pgvmig standby add NAME --standby-dsn ..."
 
 
 def _of_aurora(snapshot: Snapshot, replicas: list[dict[str, Any]], declared: list[Standby]) -> Snapshot:

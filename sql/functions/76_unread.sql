@@ -50,7 +50,8 @@ LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
     WITH session AS (
-        SELECT format('session %s (%s)', a.pid, concat_ws(', ', a.usename, nullif(a.application_name, ''), a.client_addr)) AS name,
+        SELECT format('session %s (%s)', a.pid,
+                      concat_ws(', ', a.usename, nullif(a.application_name, ''), a.client_addr)) AS name,
                EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.granted AND l.locktype = 'relation'
                          AND l.database = a.datid AND l.relation = v.view) AS reads,
                a.query ~ pgvmig.view_pattern(v) AND a.application_name NOT LIKE 'pgvmig%' AS named_it, a.pid
@@ -111,13 +112,18 @@ AS $$
 $$;
 
 -- Read the primary, in whose transaction this runs. A switch does it for the version that it leaves: there the soak begins.
+-- No statistics are worth a rollback that fails: what goes wrong is the reading's problem.
 CREATE OR REPLACE FUNCTION pgvmig.read_index_scans(v pgvmig.version) RETURNS void
-LANGUAGE sql
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT pgvmig.record_reading(v.version_id, 'primary', r.indexes, r.scans, r.last_scan, r.calls, r.counted_since,
-                                 r.readers, r.suspects)
-    FROM pgvmig.index_scans(v.version_id) AS r WHERE v.version_id IS NOT NULL
+BEGIN
+    PERFORM pgvmig.record_reading(v.version_id, 'primary', r.indexes, r.scans, r.last_scan, r.calls, r.counted_since,
+                                  r.readers, r.suspects)
+    FROM pgvmig.index_scans(v.version_id) AS r;
+EXCEPTION WHEN OTHERS THEN
+    PERFORM pgvmig.record_reading(v.version_id, 'primary', NULL, NULL, NULL, NULL, NULL, NULL, NULL, SQLERRM);
+END
 $$;
 
 -- Since when, by a server's readings, nobody but us has scanned the indexes (`what` is scans) or called a query that names
@@ -344,10 +350,11 @@ BEGIN
                             pgvmig.moment(revoked_at + soak))
                  WHEN judged @> '[{"verdict": "untold"}]' THEN
                      format('%s, or see who misses it: %s --revoke; or %s --skip unused --reason ''...''',
-                            CASE WHEN judged @> '[{"server": null}]' THEN 'pgvmig standby add NAME --dsn ..., or pgvmig standby none'
+                            CASE WHEN judged @> '[{"server": null}]'
+                                 THEN 'pgvmig standby add NAME --standby-dsn ..., or pgvmig standby none'
                                  WHEN judged @> '[{"server": "primary", "verdict": "untold"}]'
                                  THEN 'CREATE EXTENSION pg_stat_statements'
-                                 ELSE 'pgvmig standby add NAME --dsn ... for each, then ' || command || ' --check' END,
+                                 ELSE 'pgvmig standby add NAME --standby-dsn ... for each, then ' || command || ' --check' END,
                             command, command)
                  ELSE 'run this again after ' || pgvmig.moment(proven_at) END,
             jsonb_build_object('servers', judged, 'revoked_at', revoked_at))::pgvmig.gate_result;

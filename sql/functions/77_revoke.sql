@@ -146,7 +146,8 @@ BEGIN
         WHEN insufficient_privilege OR raise_exception OR dependent_objects_still_exist THEN
             GET STACKED DIAGNOSTICS complaint = MESSAGE_TEXT;
             RAISE EXCEPTION 'what % was granted could not be given back by %: %', v.view, current_user, complaint
-                USING ERRCODE = 'PV004', DETAIL = 'What a role passed on with its grant option, only that role can pass on again.',
+                USING ERRCODE = 'PV004',
+                      DETAIL = 'What a role passed on with its grant option, only that role can pass on again.',
                       HINT = 'run this as a superuser, or as a member of every role that passed it on';
     END;
     PERFORM pgvmig.apply_grants(grants, 'REVOKE');

@@ -2,7 +2,9 @@
 
 import psycopg
 import pytest
-from leaving import V1, Left
+import vectors
+from leaving import V1, V2, Left
+from lifecycle import find
 
 from pgvmig import retiring
 from pgvmig.catalog import own_scans, standbys
@@ -134,6 +136,10 @@ def test_exact_search_leaves_no_trace_but_statements(left):
     found = left.gate("unused")
     assert found.found.startswith("primary: queries that name public.documents_v1 were called 2 times since ")
     assert "pg_stat_statements: -- search SELECT id FROM public.documents_v1" in found.next
+    left.execute("ALTER TABLE pg_stat_statements RENAME COLUMN calls TO total")  # whatever is wrong with it
+    assert left.gate("unused").found == "primary: column s.calls does not exist"
+    vectors.roll_back(left.connection, find(left.connection, V2))
+    assert find(left.connection, V1).state == "active"
 
 
 def test_standbys_are_declared_and_not_inferred(left):
@@ -141,7 +147,9 @@ def test_standbys_are_declared_and_not_inferred(left):
     left.pass_time()
     found = left.gate("unused")
     assert found.found == "nobody has declared whether there are standbys"
-    assert found.next.startswith("pgvmig standby add NAME --dsn ..., or pgvmig standby none, or see who misses it: ")
+    assert found.next.startswith(
+        "pgvmig standby add NAME --standby-dsn ..., or pgvmig standby none, or see who misses it: "
+    )
     standbys.add(left.connection, "gone", "host=127.0.0.1 port=1")
     assert left.gate("unused").found.startswith("gone: its DSN does not answer (")
     with psycopg.connect(left.connection.info.dsn, autocommit=True) as self_named:
@@ -160,7 +168,7 @@ def test_a_standbys_readers_are_seen_there(replicated_database):
     found = left.gate("unused")
     assert found.found == "standby1 has no DSN, nobody can ask it"
     assert found.next.startswith(
-        "pgvmig standby add NAME --dsn ... for each, then pgvmig retire documents v1 --check, or"
+        "pgvmig standby add NAME --standby-dsn ... for each, then pgvmig retire documents v1 --check, or"
     )
     standbys.add(connection, "standby1", replicated_database.standby_dsn)
     assert left.gate("unused").measured["servers"][1]["verdict"] == "unproven"  # the first reading is the baseline

@@ -6,7 +6,7 @@ import time
 import pytest
 from lifecycle import add_version, cut_over, embed, find, install, retire
 
-from pgvmig import adding, indexing, switch
+from pgvmig import adding, indexing, retiring, switch
 from pgvmig.address import address
 from pgvmig.errors import IllegalTransitionError
 from pgvmig.runner import ConnectionRunner
@@ -204,6 +204,7 @@ def test_an_owner_who_is_no_superuser_can_do_it_all(database):
             cut_over(run, where)
         switch.roll_back(run, V2)
         cut_over(run, V2)
+        assert [gate.gate for gate in retiring.check(run, V1)] == ["soak", "unused"]
         retire(run, V1)
         assert active(connection) == "v2"
         adding.refresh_views(run, "documents")
