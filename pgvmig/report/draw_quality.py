@@ -72,6 +72,7 @@ def over_time(evaluations: Sequence[Evaluation]) -> Plot | None:
     if len(kept) < 2:  # noqa: PLR2004
         return None
     name = line(kept[-1].main.name if kept[-1].main else "", _LABEL)
+    several = len({e.judged_set.hash for e in kept}) > 1
     alt = "; ".join(f"{e.at:%Y-%m-%d %H:%M} {e.old or ''} {_score(e, 'old')} {e.new} {_score(e, 'new')}" for e in kept)
 
     def draw(figure: Canvas, narrow: bool) -> None:
@@ -83,10 +84,8 @@ def over_time(evaluations: Sequence[Evaluation]) -> Plot | None:
             if main is not None and main.low is not None and main.high is not None and main.old is not None:
                 axes.vlines(i, main.old + main.low, main.old + main.high, color=drawn("new"), alpha=0.25, linewidth=8)
         for side, (colour, marker) in _SIDES.items():
-            values = [getattr(e.main, side) for e in kept]
-            points = [(i, value) for i, value in enumerate(values) if value is not None]
-            axes.plot(*zip(*points, strict=True), marker, color=drawn(colour), label=f"{side} version", markersize=8)
-        axes.set_xticks(range(len(kept)), [_tick(e, narrow=narrow) for e in kept])
+            _history(axes, kept, side, drawn(colour), marker)
+        axes.set_xticks(range(len(kept)), [_tick(e, named=several, narrow=narrow) for e in kept])
         axes.xaxis.set_tick_params(length=0)
         axes.set_xlim(-0.6, len(kept) - 0.4)
         axes.margins(y=0.2)
@@ -153,6 +152,24 @@ def production(
         time_axis(axes, began, ended, narrow=narrow)
 
     return plot(name, f"{line(metric)} in production", alt, draw, height=250)
+
+
+def _history(axes: Axes, kept: Sequence[Evaluation], side: str, colour: str, marker: str) -> None:
+    for pilot in (False, True):
+        points = [
+            (i, value) for i, e in enumerate(kept) if e.pilot is pilot and (value := getattr(e.main, side)) is not None
+        ]
+        label = None if pilot and not all(e.pilot for e in kept) else f"{side} version"
+        if points:
+            inside = drawn("card") if pilot else colour
+            axes.plot(
+                *zip(*points, strict=True),
+                marker,
+                color=colour,
+                label=label,
+                markerfacecolor=inside,
+                markeredgewidth=1.5,
+            )
 
 
 def _dots(axes: Axes, values: Sequence[float | None], side: str, label: str, *, above: bool) -> None:
@@ -241,11 +258,14 @@ def _score(evaluation: Evaluation, side: str) -> str:
     return score(getattr(evaluation.main, side)) if evaluation.main else ""
 
 
-def _tick(evaluation: Evaluation, *, narrow: bool) -> str:
+def _tick(evaluation: Evaluation, *, named: bool, narrow: bool) -> str:
+    """Return what stands below an evaluation; the judged set where there are several, whose figures do not compare."""
     pair = f"{evaluation.old}→{evaluation.new}" if evaluation.old else evaluation.new
+    pilot = " pilot" if evaluation.pilot else ""
     if narrow:
-        return f"{pair}\n{evaluation.at:%b %d}"
-    return f"{pair}\n{evaluation.at:%Y-%m-%d}\n{evaluation.verdict or 'no verdict'}"
+        return f"{pair}{pilot}\n{evaluation.at:%b %d}"
+    judged_set = f"\n{line(evaluation.judged_set.name, 18)}" if named else ""
+    return f"{pair}{pilot}\n{evaluation.at:%Y-%m-%d}\n{evaluation.verdict or 'no verdict'}{judged_set}"
 
 
 def _version(evaluation: Evaluation, side: str) -> str:

@@ -97,26 +97,40 @@ def backfill(facts: Backfill) -> Plot | None:
 
     def draw(figure: Canvas, narrow: bool) -> None:
         if with_lag:
-            speed, lag = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-            _line(lag, facts, [moment.lag for moment in facts.moments], "fourth", "lag (s)")
-            last = lag
+            speed, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+            _lag(below, facts)
         else:
-            speed = last = figure.subplots()
-        _line(speed, facts, [moment.rows_per_second for moment in facts.moments], "third", "rows/s")
-        time_axis(last, facts.began, facts.ended, narrow=narrow)
+            speed = below = figure.subplots()
+        _speed(speed, facts)
+        for axes in (speed, below):
+            _shade(axes, facts)
+        time_axis(below, facts.began, facts.ended, narrow=narrow)
 
     return plot(f"backfill-{facts.version}", f"Backfill of {facts.version}", alt, draw, height=340 if with_lag else 230)
 
 
-def _line(axes: Axes, facts: Backfill, values: Sequence[float | None], colour: str, label: str) -> None:
-    times = [place(moment.at) for moment in facts.moments]
-    heights = [float("nan") if value is None else value for value in values]
+def _speed(axes: Axes, facts: Backfill) -> None:
+    values = [moment.rows_per_second for moment in facts.moments]
+    began, ended = place(facts.began), place(facts.ended)
+    edges = [began + (ended - began) * i / len(values) for i in range(len(values) + 1)]
+    axes.stairs(values, edges, fill=True, color=drawn("third"), alpha=0.16, linewidth=0)
+    axes.stairs(values, edges, color=drawn("third"), linewidth=2, baseline=None)
+    axes.set_ylabel("rows/s")
+
+
+def _lag(axes: Axes, facts: Backfill) -> None:
+    read = [(place(moment.at), moment.lag) for moment in facts.moments if moment.lag is not None]
+    unit, factor = ("s", 1) if max(lag for _, lag in read) >= 1 else ("ms", 1000)
+    times, heights = [at for at, _ in read], [lag * factor for _, lag in read]
+    axes.fill_between(times, heights, color=drawn("fourth"), alpha=0.16, linewidth=0)
+    axes.plot(times, heights, "o-", color=drawn("fourth"), markersize=3)
+    axes.set_ylabel(f"lag ({unit})")
+
+
+def _shade(axes: Axes, facts: Backfill) -> None:
     for began, ended in merged(facts.stops, (facts.ended - facts.began) / _STOPS):
         axes.axvspan(place(began), place(ended), color=drawn("stop"), linewidth=0, zorder=0)
-    axes.fill_between(times, heights, color=drawn(colour), alpha=0.16, linewidth=0, step="mid")
-    axes.step(times, heights, where="mid", color=drawn(colour))
     axes.set_ylim(bottom=0)
-    axes.set_ylabel(label)
     axes.grid(visible=False, axis="x")
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4, min_n_ticks=2))
     axes.yaxis.set_major_formatter(lambda value, _: number(value))

@@ -202,6 +202,11 @@ class Facts:
         """The evaluation whose verdict stands at the top."""
         return self.evaluations[-1] if self.evaluations else None
 
+    def share(self, version: VersionFacts) -> int:
+        """Return which share of the keys a version serves, in per cent; the active one has what others leave."""
+        others = sum(v.percent or 0 for v in self.versions if v.state != "active")
+        return 100 - others if version.state == "active" else version.percent or 0
+
     def pair(self) -> tuple[VersionFacts | None, VersionFacts | None]:
         """Return the old and the new version, which are compared: those of the switch that is next, or was last."""
         if len(self.versions) < 2:  # noqa: PLR2004

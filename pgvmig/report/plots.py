@@ -155,5 +155,5 @@ def time_axis(axes: Axes, began: datetime, ended: datetime, *, narrow: bool) -> 
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=True))  # type: ignore[no-untyped-call]
     # one moment alone has no width
-    axes.set_xlim(place(began), place(max(ended, began + timedelta(seconds=1))))
+    axes.set_xlim(place(began), place(ended if ended > began else began + timedelta(seconds=1)))
     axes.set_xlabel("time (UTC)")

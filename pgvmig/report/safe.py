@@ -10,7 +10,7 @@ import unicodedata
 from dataclasses import dataclass
 
 # A passage is recognised by its beginning; a page of whole documents nobody reads.
-PASSAGE = 320
+PASSAGE = 240
 LINE = 200
 
 # Joiners are part of how some scripts and emoji are spelled; alone they mislead nobody.

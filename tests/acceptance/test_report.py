@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -29,6 +30,9 @@ UNREADABLE = """() => {
     if (element.scrollWidth > element.clientWidth + 1 && getComputedStyle(element).overflowX !== 'visible')
       found.push(['cut off', element.className, said]);
   }
+  for (const one of [...document.querySelectorAll('.tiles dd > *, .badge, .route > *')].filter(seen))
+    if (one.getBoundingClientRect().right > one.parentElement.getBoundingClientRect().right + 1)
+      found.push(['wider than its place', one.className, one.textContent]);
   for (const drawing of [...document.querySelectorAll('svg.plot')].filter(seen)) {
     const whole = drawing.getBoundingClientRect();
     const texts = [...drawing.querySelectorAll('text')].filter(text => text.textContent.trim());
@@ -144,6 +148,17 @@ def test_everything_can_be_read(browser, files, kind, theme, width):
         assert reader.complaints == []
     finally:
         reader.page.close()
+
+
+def test_hostile_texts_are_words_on_the_page(files):
+    text = (files / "hostile.html").read_text(encoding="utf-8")
+    assert len(text) < 1_500_000
+    assert "<script" not in text.lower()
+    assert re.search(r"<b>\W*<b>", text) is None
+    assert "\u202e" not in text
+    assert "\x07" not in text
+    assert "{{ 7*7 }}" in text
+    assert "(cut, 100,0" in text
 
 
 def test_the_reader_chooses_the_colours_and_paper_is_white(browser, files):
