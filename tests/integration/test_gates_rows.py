@@ -1,12 +1,8 @@
 """Gates about rows and vectors: freshness (the worker keeps up) and provenance (every vector is the version's own)."""
 
-from datetime import timedelta
-
 import pytest
 from gating import Gated
 from lifecycle import add_version, adopt_version, embed, record_outcome
-
-from pgvmig.terms import Terms
 
 pytestmark = [pytest.mark.majors(18, 16), pytest.mark.layouts]
 
@@ -36,9 +32,8 @@ def test_entries_of_rows_that_need_nothing_do_not_wait(table, versions):
     fresh = table.ask("freshness")
     assert (fresh.passed, fresh.found) == (False, "2 vectors are of an older text, for up to 6 h")
     assert fresh.next == "pgvmig backfill documents v2"
-    assert {k: fresh.measured[k] for k in ("waiting", "outdated", "oldest_seconds")} == {
-        "waiting": 2, "outdated": 2, "oldest_seconds": 21600,
-    }  # fmt: skip
+    assert (fresh.measured["waiting"], fresh.measured["outdated"]) == (2, 2)
+    assert fresh.measured["oldest_seconds"] >= 6 * 3600
     assert table.ask("coverage").passed
     ((entries, waiting, outdated, _),) = table.execute(
         "SELECT w.* FROM pgvmig.version v, pgvmig.waiting_rows(v, 3) AS w WHERE v.version = 'v2'"
@@ -47,24 +42,24 @@ def test_entries_of_rows_that_need_nothing_do_not_wait(table, versions):
 
 
 def test_no_more_rows_wait_than_a_worker_clears(table, versions):
-    terms = Terms(max_stale_age=timedelta(seconds=10))
-    table.ran("v2", rows=50, seconds=100)
+    table.ran("v2", rows=45, seconds=600)
     table.execute("UPDATE documents SET body = 'changed' WHERE id <= 5")
-    fresh = table.ask("freshness", terms=terms)
+    fresh = table.ask("freshness")
     assert (fresh.passed, fresh.found) == (
         True,
-        "5 rows are waiting for the worker; a worker needs about 10 s for that (0.5 rows/s in its last runs)",
+        "5 rows are waiting for the worker; a worker needs about 67 s for that (0.1 rows/s in its last runs)",
     )
     assert fresh.wanted == (
-        "no vector is of a text that was replaced 10 s ago, and at most 5 rows wait: what a worker clears in 10 s, "
+        "no vector is of a text that was replaced 60 s ago, and at most 5 rows wait: what a worker clears in 60 s, "
         "by its last runs"
     )
     table.execute("INSERT INTO documents VALUES (100, 'new')")
-    fresh = table.ask("freshness", terms=terms)
+    fresh = table.ask("freshness")
     assert (fresh.passed, fresh.measured["waiting"], fresh.measured["most_waiting"]) == (False, 6, 5)
-    assert (fresh.measured["rows_per_second"], fresh.measured["catching_up_seconds"]) == (0.5, 12)
+    assert fresh.measured["rows_per_second"] == 0.1
+    assert fresh.measured["catching_up_seconds"] in (80, 81)
     table.ran("v2", rows=5000, seconds=10)
-    assert table.ask("freshness", terms=terms).passed
+    assert table.ask("freshness").passed
 
 
 def test_a_row_without_a_vector_is_told_of_once(table, versions):
