@@ -12,6 +12,7 @@ import click
 from pgvmig import retiring
 from pgvmig.address import Address
 from pgvmig.catalog import versions
+from pgvmig.catalog.versions import Version
 from pgvmig.checks.gates import GateResult
 from pgvmig.cli import output, switching
 from pgvmig.errors import BlockedError, UsageError
@@ -91,8 +92,8 @@ def command(
         found = versions.find(conn, target, version)
         run, where = ConnectionRunner(conn, "cli"), switching.address(found)
         if what == CHECK:
-            return _check(run, where, found.name, soak, as_json=as_json)
-        if what is not None:
+            return _check(run, where, found, soak, as_json=as_json)
+        if what in (REVOKE, RESTORE):
             _reading_right(run, where, found.name, what, reason, as_json=as_json)
             return 0
         terms = retiring.RetireTerms(soak=soak, skip=list(skip), reason=reason)
@@ -106,13 +107,17 @@ def command(
     return 0
 
 
-def _check(run: ConnectionRunner, where: Address, name: str, soak: timedelta, *, as_json: bool) -> int:
-    gates = retiring.check(run, where, soak)
+def _check(run: ConnectionRunner, where: Address, found: Version, soak: timedelta, *, as_json: bool) -> int:
+    gates = retiring.check(run, where, soak) if found.captured else []
     passed = all(gate.passed for gate in gates)
     if as_json:
         output.print_json({"version": where.version, "passed": passed, "gates": [asdict(gate) for gate in gates]})
+    elif found.unfinished:
+        output.say(f"{found.name} is being retired. Next: pgvmig retire {found.name} goes on with it")
+    elif not found.captured:
+        output.say(f"{found.name} is retired already.")
     elif not gates:
-        output.say(f"{name} needs no soak: it is not one that searches were on, or its table is empty.")
+        output.say(f"{found.name} needs no soak: searches were never on it, or its table is empty.")
     else:
         for gate in gates:
             output.say(f"{'passed' if gate.passed else 'FAILED'} {gate.gate}: {gate.found} (wanted: {gate.wanted})")

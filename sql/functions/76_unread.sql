@@ -194,7 +194,10 @@ BEGIN
     -- a search that was under way when it was left is no reader: pg_stat_statements counts it, and an index's last scan tells
     SELECT * INTO c FROM pgvmig.unread_since(latest, 'calls', v.state_changed_at
                                              + CASE WHEN indexed THEN interval '1 min' ELSE '0' END);
-    IF latest.calls IS NOT NULL AND c.number > 0 AND c.since > beginning THEN
+    -- and verify and evaluate search as services do: where they did, the index must tell
+    IF latest.calls IS NOT NULL AND c.number > 0 AND c.since > beginning AND NOT (indexed AND EXISTS (
+        SELECT FROM pgvmig.own_index_scan o WHERE o.version_id = v.version_id AND o.at >= c.seen_from))
+    THEN
         verdict := 'read';
         since := c.since;
         said := format('%s: queries that name %s were called %s times since %s', latest.server, v.view,

@@ -116,8 +116,10 @@ def test_a_lock_that_is_not_to_be_had_leaves_the_way_back_whole_or_says_how_to_g
     assert left.execute(COLUMNS) == []
 
 
-def test_a_version_that_was_stopped_in_the_middle_can_be_dropped(left):
+def test_a_version_that_was_stopped_in_the_middle_can_be_dropped(left, pgvmig):
     left.execute("SELECT pgvmig.begin_retire('documents', 'v1', soak => '0')")
+    said = "documents v1 is being retired. Next: pgvmig retire documents v1 goes on with it\n"
+    assert pgvmig("retire", "documents", "v1", "--check")[:2] == (0, said)
     left.execute("UPDATE pgvmig.version SET activated_from = NULL")
     adding.drop(left.run, V1)
     assert left.execute(COLUMNS) == []
@@ -268,7 +270,8 @@ def test_the_command_line(left, pgvmig, monkeypatch):
         "nowhere to go."
     )
     assert (code, "Skipped gate soak: it was left " in out, "documents v1 is retired; " in out) == (0, True, True)
-    assert pgvmig("retire", "documents", "v1")[1] == "documents v1 is retired already.\n"
+    for what in ((), ("--check",)):
+        assert pgvmig("retire", "documents", "v1", *what)[:2] == (0, "documents v1 is retired already.\n")
     reason = "SELECT reason, detail -> 'skipped' FROM pgvmig.event WHERE verb = 'retire'"
     assert left.execute(reason) == [("a drill", ["soak", "unused"])]
 
