@@ -306,6 +306,26 @@ def test_cutover(reader: Reader) -> None:
         assert conn.execute(active).fetchone() == ("v1",)
 
 
+def test_evaluation(reader: Reader) -> None:
+    queries, qrels, printed, statement, *_ = blocks("docs/evaluation.md", "text")
+    lines = [f'{{"id": "q{n}", "text": "passage number {n}"}}' for n in range(1, 21) if n not in (7, 8)]
+    (reader.folder / "queries.jsonl").write_text(queries + "\n".join(lines))
+    rows = [f"q{n}\t{n}\t1" for n in range(1, 21) if n not in (7, 8)]
+    (reader.folder / "qrels.tsv").write_text(qrels + "\n".join(rows))
+    (reader.folder / "search.sql").write_text(statement)
+    reader.run(["pgvmig", "init"])
+    prepare_switch(reader)
+    assert reader.follow(ROOT / "docs" / "evaluation.md") > 10
+    with psycopg.connect(reader.dsn) as conn:
+        verdicts = "SELECT verdict, (figures ->> 'judged')::int, pilot FROM pgvmig.evaluation ORDER BY evaluation_id"
+        assert conn.execute(verdicts).fetchall() == [("GO", 20, False)] * 4 + [(None, 0, False)]
+    lines = reader.run(
+        ["pgvmig", "evaluate", "documents", "v1", "v2", "--queries", "queries.jsonl", "--qrels", "qrels.tsv"]
+    )
+    of = [line.split()[0] for line in lines.splitlines() if line.strip()]
+    assert [line.split()[0] for line in printed.splitlines() if not line.startswith("Judged rows")] == of[:6]
+
+
 def test_every_command_is_in_the_reference() -> None:
     text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     assert [name for name in COMMANDS if f"`pgvmig {name}`" not in text] == []

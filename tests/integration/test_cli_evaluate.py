@@ -71,7 +71,7 @@ def test_verdicts_and_their_exit_codes(pgvmig, files, documents):
     assert lines[0] == (
         "documents v1 -> v2: GO: nDCG@10 changed by +0.000 (95 % interval +0.000 to +0.000); it may fall by 0.01."
     )
-    assert lines[1] == "Quality, 22 judged queries" or lines[1].startswith("Quality, 22 judged queries")
+    assert lines[1].startswith("Quality, 22 judged queries")
     assert "nDCG@10    1.000  1.000  +0.000      +0.000 to +0.000       0      0    22" in said
     assert lines[-1] == "Next: pgvmig verify documents v2, then the cutover"
 
@@ -176,9 +176,5 @@ def test_without_its_extra_it_says_what_to_install(site, tmp_path):
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr.splitlines()[
-        0
-    ] == "Error: import of ir_measures halted; None in sys.modules is not installed" or (
-        "ir_measures is not installed" in done.stderr
-    )
+    assert "ir_measures" in done.stderr.splitlines()[0]
     assert done.stderr.splitlines()[-1] == "Next:  pip install 'pgvmig[evaluate]'"
