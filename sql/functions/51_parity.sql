@@ -218,7 +218,9 @@ BEGIN
     SELECT array_agg(p.problem), array_agg(DISTINCT p.mend) INTO problems, mends
     FROM (SELECT * FROM pgvmig.lost_columns(v, current_view)
           UNION ALL SELECT * FROM pgvmig.other_rows(v, current_view)
-          UNION ALL SELECT * FROM pgvmig.lost_rights(v, current_view)) AS p
+          UNION ALL SELECT * FROM pgvmig.lost_rights(v, current_view)
+          -- a switch gives those back first
+          WHERE NOT EXISTS (SELECT FROM pgvmig.revoked_view r WHERE r.version_id = v.version_id)) AS p
     WHERE current_view IS NOT NULL;
     RETURN ('parity', problems IS NULL,
             CASE WHEN problems IS NOT NULL THEN array_to_string(problems, '; ')
