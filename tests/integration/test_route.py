@@ -108,7 +108,7 @@ def test_shares_are_kept_and_only_grow(connection):
     assert connection.execute("SELECT pgvmig.route('pgvmig.version', 'k')").fetchone() == (None,)
 
 
-def test_another_version_begins_with_other_keys(connection):
+def test_another_version_begins_with_other_keys():
     first = {version: {key for key in KEYS if bucket(key, version) < 1000} for version in ("v2", "v3")}
     assert len(first["v2"] & first["v3"]) < 60
 
