@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import psycopg
 
 from pgvmig.catalog import versions
 from pgvmig.cli import output, verdicts
@@ -156,12 +155,12 @@ def command(
             verdicts.show_required(f"{target} {new}", wanted, changed=changed, as_json=as_json, alone=alone)
             if alone:
                 return 0
-        compared = (target, old, new)
-        return _evaluate(conn, compared, thresholds or None, given, every, max_time, as_json=as_json)
+    compared = (target, old, new)
+    return _evaluate(dsn, compared, thresholds or None, given, every, max_time, as_json=as_json)
 
 
 def _evaluate(
-    conn: psycopg.Connection[Any],
+    dsn: str | None,
     compared: tuple[str, str, str],
     thresholds: Thresholds | None,
     given: dict[str, Any],
@@ -177,7 +176,8 @@ def _evaluate(
     request = _request(compared, thresholds, given)
 
     def evaluate() -> comparing.Evaluation:
-        with verdicts.progress(shown=not as_json) as report:
+        # A connection each time: between two evaluations there may be hours, and a failover.
+        with output.connect(dsn) as conn, verdicts.progress(shown=not as_json) as report:
             return comparing.evaluate(conn, request, report=report)
 
     if every is None:

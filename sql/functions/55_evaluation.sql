@@ -10,8 +10,17 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v pgvmig.version := pgvmig.find_version($1, $2, $4);
-    unknown text := (SELECT string_agg(k, ', ' ORDER BY k)
-                     FROM jsonb_object_keys(coalesce($3, '{}')) AS k WHERE k NOT IN ('max_drop', 'min', 'max_p95_ratio'));
+    unknown text := (
+        SELECT string_agg(u.what, ', ' ORDER BY u.what)
+        FROM (SELECT g.key AS what FROM jsonb_each($3) AS g
+              WHERE g.key NOT IN ('max_drop', 'min', 'max_p95_ratio')
+                 OR g.key = 'max_p95_ratio' AND jsonb_typeof(g.value) <> 'number'
+              UNION ALL
+              SELECT g.key || ' of ' || m.key
+              FROM jsonb_each($3) AS g CROSS JOIN LATERAL jsonb_each(
+                  CASE jsonb_typeof(g.value) WHEN 'object' THEN g.value ELSE '{"nothing": null}' END) AS m
+              WHERE g.key IN ('max_drop', 'min')
+                AND (m.key NOT IN ('nDCG@10', 'recall@10', 'MRR@10') OR jsonb_typeof(m.value) <> 'number')) AS u);
 BEGIN
     IF unknown IS NOT NULL OR $3 = '{}' THEN
         RAISE EXCEPTION 'no evaluation can show %', coalesce(unknown, 'nothing')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 from evaluating import AXES, Rankings, judged, run, two_versions
 from vectors import cut_over, write
@@ -132,8 +133,14 @@ def test_the_way_back_needs_none(connection, v2):
     assert asked(connection, v2).found == "there is no other active version to compare with"
 
 
-@pytest.mark.parametrize("thresholds", ["{}", '{"max_dorp": {"nDCG@10": 0.1}}'])
-def test_thresholds_that_nothing_can_show_are_refused(connection, v2, thresholds):
-    with pytest.raises(Exception, match="no evaluation can show") as error:
-        connection.execute("SELECT pgvmig.require_evaluation('documents', 'v2', %s)", [thresholds])
-    assert error.value.sqlstate == "PV004"
+def test_thresholds_that_nothing_can_show_are_refused(connection, v2):
+    for thresholds, what in (
+        ("{}", "nothing"),
+        ('{"max_dorp": {"nDCG@10": 0.1}}', "max_dorp"),
+        ('{"max_drop": {"map": 0.1}}', "max_drop of map"),
+        ('{"min": {"nDCG@10": "high"}, "max_p95_ratio": "2"}', "max_p95_ratio, min of nDCG@10"),
+        ('{"min": 0.3}', "min of nothing"),
+    ):
+        with pytest.raises(psycopg.Error, match=f"no evaluation can show {what}") as error:
+            connection.execute("SELECT pgvmig.require_evaluation('documents', 'v2', %s)", [thresholds])
+        assert error.value.sqlstate == "PV004"
