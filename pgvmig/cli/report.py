@@ -37,6 +37,7 @@ def command(target: str, html: Path, no_text: bool, no_count: bool, dsn: str | N
                      "results": [{"gate", "passed", "found", "wanted", "next", "measured"}]}}
     `evaluation` is null without one, `gates` without a version to switch to; `passed` when the gates could not be run.
     """
+    html = html.resolve()  # through links: what they lead to is replaced, not they
     _check(html)
     with output.needs("report"):
         from pgvmig.report import collect, page
@@ -76,7 +77,9 @@ def _summary(facts: Facts) -> dict[str, Any]:
 
 def _check(html: Path) -> None:
     """Raise UsageError before anything is read when the file cannot be written."""
-    folder = html.resolve().parent
+    folder = html.parent
+    if html.exists() and not html.is_file():
+        raise UsageError(f"{html} is no file that could be replaced", next_step="name a file with --html")
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}", next_step=f"mkdir -p {folder}")
     if not os.access(folder, os.W_OK):
@@ -87,7 +90,7 @@ def _write(html: Path, text: str) -> int:
     """Write the page whole or not at all, whoever reads there meanwhile; return its size."""
     raw = text.encode()
     try:
-        descriptor, name = tempfile.mkstemp(dir=html.resolve().parent, prefix=f".{html.name}.")
+        descriptor, name = tempfile.mkstemp(dir=html.parent, prefix=f".{html.name}.")
         with os.fdopen(descriptor, "wb") as file:
             file.write(raw)
         Path(name).chmod(0o666 & ~_umask())

@@ -18,6 +18,8 @@ from pgvmig.report.words import number, score, signed
 _LABEL = 24
 # More groups than fit on a screen are in the table only.
 GROUPS = 24
+# `--every` may have made hundreds.
+EVALUATIONS = 100
 # Times further apart than that leave no room for labels between the powers of ten.
 _DECADES = 80
 _SIDES = {"old": ("old", "o"), "new": ("new", "D")}
@@ -68,7 +70,7 @@ def groups(evaluation: Evaluation) -> Plot | None:
 
 def over_time(evaluations: Sequence[Evaluation]) -> Plot | None:
     """Draw the main measure of every evaluation that was kept, both versions joined."""
-    kept = [e for e in evaluations if e.main is not None and e.main.new is not None]
+    kept = [e for e in evaluations if e.main is not None and e.main.new is not None][-EVALUATIONS:]
     if len(kept) < 2:  # noqa: PLR2004
         return None
     name = line(kept[-1].main.name if kept[-1].main else "", _LABEL)

@@ -65,19 +65,21 @@ ORDER BY s.version_id
 
 -- name: progress
 -- What each worker had written by when, its beginning and its end included.
-SELECT r.run_id, x.at, x.rows_written, extract(epoch FROM x.lag)::float8 AS lag
-FROM pgvmig.backfill_run r
-CROSS JOIN LATERAL (
-    SELECT r.started_at AS at, 0::bigint AS rows_written, NULL::interval AS lag
+WITH run AS (
+    SELECT r.run_id, r.version_id, r.started_at, coalesce(r.ended_at, r.seen_at) AS seen_at, r.rows_written
+    FROM pgvmig.backfill_run r
+    WHERE r.version_id = %(version_id)s AND r.started_at BETWEEN %(began)s AND %(ended)s
+), reading AS (
+    SELECT run_id, started_at AS at, 0::bigint AS rows_written, NULL::interval AS lag FROM run
     UNION ALL
-    SELECT s.at, s.rows_written, s.lag FROM pgvmig.backfill_sample s
-    WHERE s.run_id = r.run_id AND s.version_id = r.version_id
+    SELECT s.run_id, s.at, s.rows_written, s.lag FROM pgvmig.backfill_sample s JOIN run USING (run_id, version_id)
     UNION ALL
-    SELECT coalesce(r.ended_at, r.seen_at), r.rows_written, NULL
-) AS x
-WHERE r.version_id = %(version_id)s AND r.started_at BETWEEN %(began)s AND %(ended)s
-  AND x.at <= %(ended)s::timestamptz + interval '5 s'
-ORDER BY r.run_id, x.at, x.rows_written
+    SELECT run_id, seen_at, rows_written, NULL FROM run
+)
+SELECT run_id, at, rows_written, extract(epoch FROM lag)::float8 AS lag
+FROM reading
+WHERE at <= %(ended)s::timestamptz + interval '5 s'
+ORDER BY run_id, at, rows_written
 
 -- name: stops
 -- When workers did not write, why, and what would have helped.

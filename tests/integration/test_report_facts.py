@@ -125,7 +125,15 @@ def test_a_target_that_has_not_begun_and_one_that_is_not_there(site, tmp_path, m
     monkeypatch.setattr("sys.argv", ["pgvmig", "report", "documents", "--html", str(tmp_path / "no" / "x.html")])
     assert output.run(cli.cli) == 2
     assert "there is no folder" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", ["pgvmig", "report", "documents", "--html", "/dev/null"])
+    assert output.run(cli.cli) == 2
+    assert "/dev/null is no file" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "link.html").symlink_to(tmp_path / "page.html")
+    report("--html", str(tmp_path / "link.html"))
+    assert (tmp_path / "link.html").is_symlink()
+    assert "migration report" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_who_may_not_read_the_table_sees_keys_and_no_texts(migrated):

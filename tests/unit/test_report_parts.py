@@ -242,3 +242,13 @@ def test_the_verdict_stands_at_the_top_whatever_it_is():
     assert "permission denied for table documents" in page.render(reporting.plain(gates=problem))
     empty = page.render(reporting.plain(gates=reporting.gates(way_back=True, version="v1")))
     assert "The way back to v1" in empty
+
+
+def test_hundreds_of_evaluations_are_not_all_listed():
+    many = [
+        reporting.evaluation(n, figures=[Figure(name="nDCG@10", old=0.1, new=0.2)], groups=[], times=[])
+        for n in range(250)
+    ]
+    text = page.render(reporting.plain(evaluations=many))
+    assert "And 210 earlier ones, in pgvmig.evaluation." in text
+    assert text.count('<span class="badge go">GO</span>') == 40
