@@ -1,5 +1,8 @@
 """How the tests choose their PostgreSQL server."""
 
+import os
+from types import SimpleNamespace
+
 import psycopg
 import pytest
 import servers
@@ -69,6 +72,22 @@ def test_sqlalchemy_connects_to_what_the_dsn_says(dsn):
     _, options = engine.dialect.create_connect_args(engine.url)
     told = {"dbname" if name == "database" else name: str(value) for name, value in options.items()}
     assert psycopg.conninfo.conninfo_to_dict(dsn).items() <= told.items()
+
+
+@pytest.mark.parametrize(
+    ("blocks", "flags", "there"),
+    [(2**20, 0, True), (2**14, 0, False), (2**20, os.ST_NOEXEC, False)],
+    ids=["roomy", "a container's", "no programs"],
+)
+def test_memory_is_used_where_there_is_enough_and_programs_may_run_from_it(monkeypatch, tmp_path, blocks, flags, there):
+    monkeypatch.setattr(servers, "_MEMORY", tmp_path)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=blocks, f_frsize=4096, f_flag=flags))
+    assert servers.memory_directory() == (str(tmp_path) if there else None)
+
+
+def test_where_memory_is_no_file_system_the_disk_is_used(monkeypatch, tmp_path):
+    monkeypatch.setattr(servers, "_MEMORY", tmp_path / "nowhere")
+    assert servers.memory_directory() is None
 
 
 def test_names_of_databases_differ_between_workers(monkeypatch):
