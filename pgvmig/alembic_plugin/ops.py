@@ -291,6 +291,8 @@ class CutOverEmbeddingOp(SwitchOp):
     ) -> None:
         """Make the version the active one, if the gates pass. `force="gate: why"` skips a gate and keeps the reason.
 
+        What takes minutes or the provider is not measured here: `pgvmig verify` must have found it good before.
+
         Refused while a declared standby is behind, or a long transaction there or here holds the current view
         (`force="standbys: why"`, or `alembic -x pgvmig_calm=off`). From vector to halfvec, or back, the view is made
         anew with all its grants: prepared statements that return the vector must be prepared again.

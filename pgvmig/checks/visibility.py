@@ -131,9 +131,10 @@ def _agreed(views: Views, roles: int) -> str:
 def _next(task: Task, seen: Seen) -> str:
     if seen.problems:
         table = sql.Literal(f"{task.version.table_schema}.{task.version.table_name}").as_string(None)
+        slot = "" if task.version.slot == "embedding" else f", slot => '{task.version.slot}'"
         return (
-            f"SELECT pgvmig.refresh_views({table}); compare pg_policies of the table and of its vectors, the views' "
-            f"options and grants; then pgvmig verify {task.version.name} --only visibility"
+            f"SELECT pgvmig.refresh_views({table}{slot}); compare pg_policies of the table and of its vectors, and the "
+            f"views' options; then pgvmig verify {task.version.name} --only visibility"
         )
     return f"run pgvmig verify as a member of {listed(seen.unknown)} or as a superuser"
 

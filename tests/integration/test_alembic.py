@@ -191,6 +191,18 @@ def test_a_failed_gate_says_what_is_missing_and_keeps_what_came_before(project, 
     assert shown(connection) == (("v1", 1000), ("v1",))
 
 
+def test_a_cutover_asks_for_what_verify_found(project, connection, v1):
+    project.upgrade("0006")
+    embed(connection, find(connection, V2))
+    with pytest.raises(GateError) as error:
+        project.upgrade("0008")
+    assert str(error.value) == (
+        "documents v2 is not ready: nobody has verified that the vectors are of their rows' texts yet. "
+        "Next: pgvmig verify documents v2"
+    )
+    assert (revision(connection), states(connection)) == ("0007", {"v1": "active", "v2": "added"})
+
+
 def test_an_index_waits_for_its_backfill(project, connection, v1):
     project.upgrade("0006")
     embed(connection, find(connection, V2), "id > 3")

@@ -7,7 +7,7 @@ import re
 
 import psycopg
 import pytest
-from lifecycle import EVIDENCE, add_version, cut_over, find, record_outcome, stale
+from lifecycle import EVIDENCE, add_version, adopt_version, cut_over, find, record_outcome, stale
 
 from pgvmig import indexing, switch
 from pgvmig.address import address
@@ -219,6 +219,26 @@ def test_a_provider_that_is_not_what_it_was(site, v2, look):
     site.execute("UPDATE documents SET body = 'changed' WHERE id = 5")  # no longer of this text: not compared
     assert look("identity", sample=ROWS).measured["sampled"] == ROWS - 1
     assert [passed for _, passed in stored(site)] == [False, False, False, True, False, True]
+
+
+def test_the_model_that_adopted_vectors_are_said_to_be_of(site):
+    """They came without a hash, so that nobody knows of which text they were."""
+    site.documents(
+        0, "CREATE TABLE documents (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text, vec vector(8))"
+    )
+    site.insert(40)
+    texts = [body for (body,) in site.execute("SELECT body FROM documents ORDER BY id")]
+    for number, vector in enumerate(HashModel("hash", 8).embed(texts), 1):
+        site.execute("UPDATE documents SET vec = %s::real[]::vector WHERE id = %s", vector.tolist(), number)
+    v1 = adopt_version(site.connection, "documents", "v1", "vec")
+    gates = ["identity", "hashes", "recall"]
+    results = {r.gate: r for r in verify(site.connection, v1, Terms(), Options(), only=gates)}
+    assert [result.passed for result in results.values()] == [True] * 3
+    assert results["hashes"].found.endswith("; 40 adopted vectors came without a hash")
+    assert results["recall"].found.startswith("the application searched its vectors without an index")
+    speak(site, HashModel("hash", 8, salt="what they are said to be"))
+    (found,) = verify(site.connection, v1, Terms(), Options(), only=["identity"])
+    assert not found.passed
 
 
 def test_prefixes_are_those_of_the_contract(site):
