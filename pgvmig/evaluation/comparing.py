@@ -62,7 +62,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Subject:
-    """Both versions, their spaces and facts; `coverage` is the new version's, `pilot` why it is one."""
+    """Both versions, their spaces and facts; `coverage` is the new version's."""
 
     old: Version
     new: Version
