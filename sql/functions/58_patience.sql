@@ -2,7 +2,7 @@
 -- makes everybody behind it wait as well. Kills nobody; raises lock_not_available when the attempts are used up.
 -- Names in the statement are read with the caller's search_path: a default is evaluated there.
 CREATE OR REPLACE FUNCTION pgvmig.execute_patiently(
-    statement text, lock_timeout interval DEFAULT '200 ms', attempts integer DEFAULT 50,
+    statement text, lock_timeout interval DEFAULT '100 ms', attempts integer DEFAULT 50,
     path text DEFAULT pg_catalog.current_setting('search_path')
 ) RETURNS void
 LANGUAGE plpgsql

@@ -263,7 +263,7 @@ def test_a_lock_that_is_not_to_be_had_ends_in_an_error_and_nothing_else(database
         )
         connection.execute("SELECT count(*) FROM documents")  # nobody queues behind us
     assert message == (
-        "a lock was not to be had: no lock in 3 attempts of 200 ms each. Somebody holds a transaction open on this "
+        "a lock was not to be had: no lock in 3 attempts of 100 ms each. Somebody holds a transaction open on this "
         "table or view; waiting longer would queue everybody else. Next: find who holds it (pg_blocking_pids, "
         "pg_stat_activity.xact_start), then run this again; nothing was changed"
     )

@@ -174,9 +174,6 @@ def test_smoke_queries_run_through_the_current_view_with_the_active_model(switch
     assert (code, "BAD" in out) == (4, True), out
     switched.execute(f"CREATE OR REPLACE VIEW documents_current WITH (security_invoker = true) AS {text}")
     assert pgvmig("smoke", "run", "documents")[0] == 0
-    # our own scans are known as such
-    scans = "SELECT count(*) FROM pgvmig.own_index_scan"
-    assert switched.value(scans) >= 0
     pgvmig("smoke", "remove", "documents", body)
     assert [query.text for query in smoke.queries(switched.connection, "documents")] == ["anything at all"]
     assert pgvmig("smoke", "remove", "documents", body)[0] == 1
@@ -318,7 +315,7 @@ def test_a_client_that_is_killed_or_finds_no_lock_has_changed_nothing(switched, 
     switched.execute("SELECT pg_terminate_backend(%s, 5000)", victim.info.backend_pid)
     assert facts() == before
     patience = switched.value("SELECT pg_get_functiondef('pgvmig.execute_patiently'::regproc)")
-    switched.execute(patience.replace("DEFAULT 50", "DEFAULT 2").replace("'00:00:00.2'", "'00:00:00.02'"))
+    switched.execute(patience.replace("DEFAULT 50", "DEFAULT 2").replace("'00:00:00.1'", "'00:00:00.02'"))
     reader = switched.database.connect(autocommit=False)
     reader.execute("SELECT FROM documents_current")
     with pytest.raises(psycopg.errors.LockNotAvailable, match="no lock in 2 attempts"):

@@ -1,5 +1,6 @@
 """Caps, pauses, changed limits and the operator's own query, in every state, from recorded readings."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -120,6 +121,18 @@ def test_an_operators_pause(row, said):
 @pytest.mark.parametrize("row", [paused(OTHER, "embedding"), paused(DOCUMENTS, "title")])
 def test_a_pause_of_something_else(row):
     assert only("pause", row).state is OK
+
+
+def test_a_pause_of_one_version_stops_that_one():
+    row = paused(DOCUMENTS, "embedding", "rolled back", version="v2")
+    found = only("pause", row, subject=replace(SUBJECT, version="v2"))
+    assert (found.state, found.reason) == (STOP, "documents v2 was paused by dba: rolled back")
+    assert found.next_step == "pgvmig resume documents v2"
+    assert only("pause", row, subject=replace(SUBJECT, version="v1")).state is OK
+    of_all = only("pause", row)
+    assert (of_all.state, of_all.reason) == (OK, "paused is only documents v2")
+    everything = only("pause", row, subject=None)
+    assert everything.state is OK
 
 
 def test_a_pause_is_no_failure_whatever_else_is_not_well():
