@@ -145,6 +145,7 @@ def test_who_may_not_read_the_table_sees_keys_and_no_texts(migrated):
         assert facts.gates is None
         assert facts.newest.changed
         assert all(answer.text is None for query in facts.newest.changed for answer in query.new_answers)
+        assert "none that this role may read" in page.render(facts)
     finally:
         migrated.execute("RESET ROLE")
         migrated.execute("DROP OWNED BY report_reader_of_a_test")
