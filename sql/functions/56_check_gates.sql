@@ -11,6 +11,8 @@ DECLARE
     v pgvmig.version;
     has_rows boolean;
 BEGIN
+    terms.max_stale_age := coalesce(terms.max_stale_age, '60 s');  -- no age is no limit: a client's NULL lifts none
+    terms.max_evidence_age := coalesce(terms.max_evidence_age, '24 h');
     SELECT x.* INTO STRICT v FROM pgvmig.version x WHERE x.version_id = $1;
     EXECUTE format('SELECT EXISTS (SELECT FROM %s)', v.relation) INTO has_rows;
     IF NOT has_rows AND NOT pgvmig.was_worked_on(v) THEN
@@ -49,6 +51,25 @@ AS $$
                    WHERE x.relation = v.relation AND x.slot = v.slot)
 $$;
 
+-- Raise for gates to be skipped that are none of these, or without a reason. A NULL in the list is such a one: nothing
+-- equals it, so every gate would be skipped with it.
+CREATE OR REPLACE FUNCTION pgvmig.require_skippable(skip text[], reason text, known text[]) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    unknown text := (SELECT string_agg(coalesce(s, 'NULL'), ', ') FROM unnest(skip) AS s WHERE (s = ANY (known)) IS NOT TRUE);
+BEGIN
+    IF unknown IS NOT NULL THEN
+        RAISE EXCEPTION 'there is no gate named %', unknown
+            USING ERRCODE = 'PV004', HINT = 'use one of ' || array_to_string(known, ', ');
+    ELSIF cardinality(skip) > 0 AND coalesce(trim(reason), '') = '' THEN
+        RAISE EXCEPTION 'gate % is to be skipped and no reason is given', array_to_string(skip, ', ')
+            USING ERRCODE = 'PV004', HINT = 'say why: it is kept with the event';
+    END IF;
+END
+$$;
+
 -- Raises PV002 with the first gate that fails, all of them in its DETAIL; returns what was measured.
 CREATE OR REPLACE FUNCTION pgvmig.require_gates(v pgvmig.version, terms pgvmig.gate_terms, skip text[], reason text)
 RETURNS jsonb
@@ -58,24 +79,14 @@ AS $$
 DECLARE
     results pgvmig.gate_result[];
     failures pgvmig.gate_result[];
-    unknown text;
 BEGIN
     results := ARRAY(SELECT g FROM pgvmig.check_gates(v.version_id, terms) AS g);
-    SELECT string_agg(s, ', ') INTO unknown FROM unnest(skip) AS s
-    WHERE NOT EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-                      WHERE n.nspname = 'pgvmig' AND p.proname = 'gate_' || s)
-      AND s <> 'standbys';  -- asked by the client, who has their connections (pgvmig/checks/standbys.py)
-    IF unknown IS NOT NULL THEN
-        RAISE EXCEPTION 'there is no gate named %', unknown
-            USING ERRCODE = 'PV004',
-                  HINT = (SELECT 'use one of ' || string_agg(substr(p.proname, 6), ', ' ORDER BY p.proname) || ', standbys'
-                          FROM pg_proc p WHERE p.pronamespace = 'pgvmig'::regnamespace AND p.proname LIKE 'gate\_%');
-    END IF;
-    IF cardinality(skip) > 0 AND coalesce(trim(reason), '') = '' THEN
-        RAISE EXCEPTION 'gate % is to be skipped and no reason is given', array_to_string(skip, ', ')
-            USING ERRCODE = 'PV004', HINT = 'say why: it is kept with the event';
-    END IF;
-    failures := ARRAY(SELECT g FROM unnest(results) AS g WHERE NOT g.passed AND g.gate <> ALL (skip));
+    PERFORM pgvmig.require_skippable(skip, reason, ARRAY(
+        SELECT substr(p.proname, 6) FROM pg_proc p
+        WHERE p.pronamespace = 'pgvmig'::regnamespace AND p.proname LIKE 'gate\_%' ORDER BY p.proname)
+        || ARRAY['standbys']);  -- asked by the client, who has their connections (pgvmig/pacing/quiet.py)
+    failures := ARRAY(SELECT g FROM unnest(results) AS g
+                      WHERE g.passed IS NOT TRUE AND g.gate <> ALL (coalesce(skip, '{}')));
     IF cardinality(failures) > 0 THEN
         RAISE EXCEPTION '% % is not ready: %', pgvmig.label(v.relation, v.slot), v.version,
             failures[1].found

@@ -90,16 +90,11 @@ AS $$
 DECLARE
     results pgvmig.gate_result[];
     failures pgvmig.gate_result[];
-    unknown text := (SELECT string_agg(s, ', ') FROM unnest(skip) AS s WHERE s NOT IN ('soak', 'unused'));
 BEGIN
-    IF unknown IS NOT NULL THEN
-        RAISE EXCEPTION 'retiring has no gate named %', unknown USING ERRCODE = 'PV004', HINT = 'use one of soak, unused';
-    ELSIF cardinality(skip) > 0 AND coalesce(trim(reason), '') = '' THEN
-        RAISE EXCEPTION 'gate % is to be skipped and no reason is given', array_to_string(skip, ', ')
-            USING ERRCODE = 'PV004', HINT = 'say why: it is kept with the event';
-    END IF;
+    PERFORM pgvmig.require_skippable(skip, reason, ARRAY['soak', 'unused']);
     results := ARRAY(SELECT g FROM pgvmig.check_retire_gates(v.version_id, soak) AS g);
-    failures := ARRAY(SELECT g FROM unnest(results) AS g WHERE NOT g.passed AND g.gate <> ALL (skip));
+    failures := ARRAY(SELECT g FROM unnest(results) AS g
+                      WHERE g.passed IS NOT TRUE AND g.gate <> ALL (coalesce(skip, '{}')));
     IF cardinality(failures) > 0 THEN
         RAISE EXCEPTION '% % is not to be retired yet: %', pgvmig.label(v.relation, v.slot), v.version, failures[1].found
             USING ERRCODE = 'PV002', HINT = failures[1].next,
@@ -213,7 +208,7 @@ DECLARE
     v pgvmig.version;
     outcome jsonb;
 BEGIN
-    PERFORM FROM pgvmig.slot s WHERE s.relation = $1 AND s.slot = $3 FOR UPDATE;  -- nobody switches meanwhile
+    PERFORM FROM pgvmig.slot s WHERE s.relation = $1 AND s.slot = $3 FOR NO KEY UPDATE;  -- nobody switches meanwhile
     v := pgvmig.find_version($1, $2, $3);
     IF v.state = 'retired' THEN
         RETURN jsonb_build_object('changed', v.unfinished, 'version', v.version);
@@ -241,7 +236,7 @@ AS $$
 DECLARE
     v pgvmig.version;
 BEGIN
-    PERFORM FROM pgvmig.slot s WHERE s.relation = $1 AND s.slot = $3 FOR UPDATE;
+    PERFORM FROM pgvmig.slot s WHERE s.relation = $1 AND s.slot = $3 FOR NO KEY UPDATE;
     v := pgvmig.find_version($1, $2, $3);
     IF NOT v.unfinished THEN
         RETURN jsonb_build_object('changed', false, 'version', v.version);

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import psycopg
 import pytest
 from lifecycle import (
     CONTRACT,
@@ -339,6 +340,20 @@ def test_an_unknown_gate_is_refused(run, ready):
         == "there is no gate named coverrage. Next: use one of capture, coverage, evaluation, failed, freshness, "
         "hashes, health, identity, index, parity, privacy, provenance, recall, visibility, way_back, standbys"
     )
+
+
+@pytest.mark.majors(18)
+@pytest.mark.layouts("column")
+def test_what_a_client_leaves_null_skips_no_gate(connection, v2):
+    before = everything(connection)
+    for verb, said in {
+        "cut_over('documents', 'v2', skip => NULL, max_stale_age => NULL)": "1,000 of 1,000 rows have no vector",
+        "cut_over('documents', 'v2', skip => ARRAY[NULL], reason => 'a drill')": "there is no gate named NULL",
+        "set_route('documents', 'v2', 10, skip => NULL)": "1,000 of 1,000 rows have no vector",
+    }.items():
+        with pytest.raises(psycopg.Error, match=said):
+            connection.execute(f"SELECT pgvmig.{verb}")
+    assert everything(connection) == before
 
 
 @pytest.mark.parametrize("age", [timedelta(milliseconds=1), timedelta(days=30), timedelta(days=400, seconds=1)])

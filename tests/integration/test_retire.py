@@ -201,8 +201,9 @@ def test_what_searches_go_to_is_not_retired(left):
 def test_versions_that_were_never_active_and_empty_tables_need_no_soak(left):
     add_version(left.connection, "documents", "v3", {"dimensions": 3})
     assert left.execute("SELECT (pgvmig.retire('documents', 'v3') ->> 'changed')::boolean") == [(True,)]
-    with pytest.raises(psycopg.Error, match="is not to be retired yet"):
-        left.execute("SELECT pgvmig.retire('documents', 'v1')")
+    for given in ("", ", skip => NULL", ", soak => NULL"):
+        with pytest.raises(psycopg.Error, match="is not to be retired yet"):
+            left.execute(f"SELECT pgvmig.retire('documents', 'v1'{given})")
     left.execute("DELETE FROM documents")
     assert retiring.retire(left.run, V1)["changed"]
 
