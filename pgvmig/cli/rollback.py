@@ -40,7 +40,8 @@ def command(
     \b
     JSON: {"changed": true, "version": "v1", "previous": "v2", "paused": "v2",
            "retyped": null | {"from": "halfvec", "to": "vector"}, "skipped": [], "gates": {...},
-           "smoke": [{"text", "expect_key", "found", "as_expected", "milliseconds", "version", "error"}]}
+           "smoke": [{"text", "expect_key", "found", "as_expected", "milliseconds", "version", "error"}]};
+           where they could not be run at all also "smoke_error": why
     """
     terms = switching.terms(max_stale_age, max_evidence_age, skip, reason, max_reader_age)
     with output.connect(dsn) as conn:
