@@ -132,10 +132,7 @@ OBSTACLES = [
         "function public.of_row(public.documents_current)",
     ),
     (
-        (
-            "CREATE TABLE other (id bigint); "
-            "CREATE POLICY own ON other USING (id IN (SELECT id FROM documents_current))"
-        ),
+        ("CREATE TABLE other (id bigint); CREATE POLICY own ON other USING (id IN (SELECT id FROM documents_current))"),
         "policy own on table public.other",
     ),
     (
