@@ -44,6 +44,7 @@ def test_a_small_migration_end_to_end(tmp_path: Path) -> None:
     assert measured["ndcg_at_10_new"] > measured["ndcg_at_10_old"] > 0.3
     assert {"identity", "hashes", "health", "recall", "visibility"} <= set(measured["gates_passed"])
     assert measured["recall_at_10"] >= 0.95
+    assert measured["verdict"] == "GO"
     assert measured["rollback_seconds"] > 0
     assert measured["report"] == str(tmp_path / "report.html")
     assert "The way back to v1" in (tmp_path / "report.html").read_text(encoding="utf-8")
