@@ -90,8 +90,9 @@ def cli() -> None:
     and the way back is `alembic downgrade -1`, or `pgvmig rollback documents`.
 
     \b
-    Exit codes: 0 done, 1 error, 2 usage, 3 work left (time limit, signal, pause), 4 blocked (a gate
-    or a pacing signal says no). The database comes from --dsn, else PGVMIG_DSN, else DATABASE_URL.
+    Exit codes: 0 done or GO, 1 error, 2 usage, 3 work left (time limit, signal, pause), 4 blocked (a
+    gate or a pacing signal says no; NO-GO), 5 INCONCLUSIVE. The database comes from --dsn, else
+    PGVMIG_DSN, else DATABASE_URL.
     """
 
 

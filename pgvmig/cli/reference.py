@@ -18,11 +18,12 @@ spans seconds. An error is `{"error": {"type", "found", "hazard", "next", "data"
 
 | exit | meaning |
 |---|---|
-| 0 | done; nothing left; gates pass |
+| 0 | done; nothing left; gates pass; GO |
 | 1 | error |
 | 2 | usage |
 | 3 | work left (time limit, SIGTERM, an operator's pause) |
-| 4 | blocked: a gate failed, a signal is unknown or stops |
+| 4 | blocked: a gate failed, a signal is unknown or stops; NO-GO |
+| 5 | INCONCLUSIVE: too few judged queries to tell |
 """
 
 
