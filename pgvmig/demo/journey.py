@@ -140,7 +140,7 @@ class Journey:
     def _verify(self, version: str) -> list[dict[str, Any]]:
         """Run every gate, as somebody does who is about to cut over; one that fails ends the demo.
 
-        On a slow machine the application may write a tenth of so small a table meanwhile: then what was found is outdated.
+        On a slow machine the application may write a tenth of so small a table meanwhile: then it is outdated.
         """
         self.report(f"verifying {version}", 0, None)
         check = ("cutover", "documents", version, "--check")
