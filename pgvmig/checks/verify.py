@@ -86,4 +86,4 @@ def _check_names(task: Task, wanted: set[str]) -> None:
 def _has_rows(task: Task) -> bool:
     parts = objects_of(task.version)
     with task.looking() as cursor:
-        return bool((cursor.execute(files.query("verify", "has_rows", **parts)).fetchone() or {}).get("exists"))
+        return bool((cursor.execute(files.query("verify", "has_rows", **parts), {}).fetchone() or {}).get("exists"))

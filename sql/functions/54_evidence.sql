@@ -140,7 +140,7 @@ BEGIN
     IF problem IS NULL THEN
         RETURN ($2, true, format('%s (%s ago)', e.found, pgvmig.span(age)), format('%s; %s', e.wanted, wanted), next,
                 measured)::pgvmig.gate_result;
-    ELSIF terms.way_back THEN
+    ELSIF terms.way_back AND v.state = 'retained' THEN  -- not a retired one that was added again, whose vectors never served
         RETURN ($2, true, problem || '; enough for the way back, it has served before', 'not found wrong', next,
                 measured)::pgvmig.gate_result;
     END IF;

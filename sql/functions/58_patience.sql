@@ -31,6 +31,19 @@ BEGIN
 END
 $$;
 
+-- Every verb begins with this: one of them at a time changes what a slot's searches find. Writes the row, so that in a
+-- REPEATABLE READ or SERIALIZABLE transaction that began before another verb ended it raises 40001: what such a one still
+-- sees as active is not any more. Nobody waits for it who only names the slot (a pause, a throttle). Whether it is there.
+CREATE OR REPLACE FUNCTION pgvmig.lock_slot(relation regclass, slot text) RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE pgvmig.slot s SET current_view = s.current_view WHERE s.relation = $1 AND s.slot = $2;
+    RETURN FOUND;
+END
+$$;
+
 -- What the events of this transaction are about. The caller may have set pgvmig.source and pgvmig.revision.
 CREATE OR REPLACE FUNCTION pgvmig.begin_verb(verb text, reason text, detail jsonb) RETURNS void
 LANGUAGE sql

@@ -128,7 +128,8 @@ AS $$
 DECLARE
     s pgvmig.slot;
 BEGIN
-    SELECT x.* INTO s FROM pgvmig.slot x WHERE x.relation = v.relation AND x.slot = v.slot FOR UPDATE;
+    PERFORM pgvmig.lock_slot(v.relation, v.slot);
+    SELECT x.* INTO s FROM pgvmig.slot x WHERE x.relation = v.relation AND x.slot = v.slot;
     PERFORM pgvmig.execute_patiently(format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', (
         SELECT string_agg(u.locked::regclass::text, ', ' ORDER BY i)
         FROM unnest(ARRAY[CASE WHEN with_current THEN s.current_view END, v.view, v.relation,

@@ -10,7 +10,8 @@ DECLARE
     retyping jsonb := pgvmig.retyping(v);
     remade regclass;
 BEGIN
-    SELECT x.* INTO STRICT s FROM pgvmig.slot x WHERE x.relation = v.relation AND x.slot = v.slot FOR UPDATE;
+    PERFORM pgvmig.lock_slot(v.relation, v.slot);
+    SELECT x.* INTO STRICT s FROM pgvmig.slot x WHERE x.relation = v.relation AND x.slot = v.slot;
     DELETE FROM pgvmig.route r WHERE r.relation = v.relation AND r.slot = v.slot;
     INSERT INTO pgvmig.route (relation, slot, version_id, percent) VALUES (v.relation, v.slot, v.version_id, 100);
     PERFORM pg_notify('pgvmig_switch', format('%s %s', pgvmig.label(v.relation, v.slot), v.version));
@@ -102,7 +103,7 @@ DECLARE
     gates jsonb;
     outcome jsonb;
 BEGIN
-    PERFORM FROM pgvmig.slot s WHERE s.relation = $1 AND s.slot = $3 FOR UPDATE;
+    PERFORM pgvmig.lock_slot($1, $3);
     v := pgvmig.find_version($1, $2, $3);
     IF v.state = 'active' THEN
         RETURN jsonb_build_object('changed', false, 'version', v.version);
@@ -150,7 +151,7 @@ DECLARE
     gates jsonb := '{}';
     outcome jsonb;
 BEGIN
-    PERFORM FROM pgvmig.slot s WHERE s.relation = $1 AND s.slot = $3 FOR UPDATE;
+    PERFORM pgvmig.lock_slot($1, $3);
     SELECT v.* INTO leaving FROM pgvmig.version v WHERE v.relation = $1 AND v.slot = $3 AND v.state = 'active';
     IF leaving.version_id IS NULL OR leaving.version <> $2 THEN
         IF $2 IS NOT NULL THEN

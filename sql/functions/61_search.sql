@@ -51,7 +51,7 @@ DECLARE
     v pgvmig.version;
 BEGIN
     PERFORM pgvmig.require_search(search);
-    PERFORM FROM pgvmig.slot s WHERE s.relation = $1 AND s.slot = $4 FOR UPDATE;
+    PERFORM pgvmig.lock_slot($1, $4);
     v := pgvmig.find_version($1, $2, $4);
     IF v.search = set_search.search THEN
         RETURN false;

@@ -225,7 +225,8 @@ DECLARE
     s pgvmig.slot;
     added text[];
 BEGIN
-    SELECT x.* INTO s FROM pgvmig.slot x WHERE x.relation = $1 AND x.slot = $2 FOR UPDATE;
+    PERFORM pgvmig.lock_slot($1, $2);
+    SELECT x.* INTO s FROM pgvmig.slot x WHERE x.relation = $1 AND x.slot = $2;
     IF s.relation IS NULL THEN
         RAISE EXCEPTION '% has no versions', pgvmig.label($1, $2)
             USING ERRCODE = 'PV003', HINT = 'op.add_embedding adds one';

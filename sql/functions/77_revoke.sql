@@ -118,7 +118,7 @@ DECLARE
     complaint text;
     outcome jsonb;
 BEGIN
-    PERFORM FROM pgvmig.slot s WHERE s.relation = $1 AND s.slot = $3 FOR UPDATE;
+    PERFORM pgvmig.lock_slot($1, $3);
     v := pgvmig.find_version($1, $2, $3);
     PERFORM pgvmig.require_left(v);
     IF v.state = 'retired' THEN
@@ -196,7 +196,7 @@ AS $$
 DECLARE
     v pgvmig.version;
 BEGIN
-    PERFORM FROM pgvmig.slot s WHERE s.relation = $1 AND s.slot = $3 FOR UPDATE;
+    PERFORM pgvmig.lock_slot($1, $3);
     v := pgvmig.find_version($1, $2, $3);
     RETURN coalesce(pgvmig.give_back(v, reason), jsonb_build_object('changed', false, 'version', v.version));
 END

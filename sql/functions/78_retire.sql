@@ -208,7 +208,7 @@ DECLARE
     v pgvmig.version;
     outcome jsonb;
 BEGIN
-    PERFORM FROM pgvmig.slot s WHERE s.relation = $1 AND s.slot = $3 FOR NO KEY UPDATE;  -- nobody switches meanwhile
+    PERFORM pgvmig.lock_slot($1, $3);  -- nobody switches meanwhile
     v := pgvmig.find_version($1, $2, $3);
     IF v.state = 'retired' THEN
         RETURN jsonb_build_object('changed', v.unfinished, 'version', v.version);
@@ -236,7 +236,7 @@ AS $$
 DECLARE
     v pgvmig.version;
 BEGIN
-    PERFORM FROM pgvmig.slot s WHERE s.relation = $1 AND s.slot = $3 FOR NO KEY UPDATE;
+    PERFORM pgvmig.lock_slot($1, $3);
     v := pgvmig.find_version($1, $2, $3);
     IF NOT v.unfinished THEN
         RETURN jsonb_build_object('changed', false, 'version', v.version);

@@ -78,9 +78,7 @@ DECLARE
     gates jsonb := '{}';
     outcome jsonb;
 BEGIN
-    PERFORM FROM pgvmig.slot s WHERE s.relation = $1 AND s.slot = $4 FOR UPDATE;
-    -- a REPEATABLE READ transaction that began before a switch must not route by what it still sees
-    PERFORM FROM pgvmig.version x WHERE x.relation = $1 AND x.slot = $4 FOR SHARE;
+    PERFORM pgvmig.lock_slot($1, $4);
     v := pgvmig.find_version($1, $2, $4);
     PERFORM pgvmig.require_routable(v, $3, $5);
     SELECT coalesce(max(c.percent), 0) AS percent, coalesce(min(c.keys), '{}') AS keys
@@ -123,8 +121,7 @@ DECLARE
     was record;
     outcome jsonb;
 BEGIN
-    PERFORM FROM pgvmig.slot s WHERE s.relation = $1 AND s.slot = $3 FOR UPDATE;
-    IF NOT FOUND THEN
+    IF NOT pgvmig.lock_slot($1, $3) THEN
         RAISE EXCEPTION '% has no versions', pgvmig.label($1, $3)
             USING ERRCODE = 'PV003', HINT = 'op.add_embedding adds one';
     END IF;

@@ -4,11 +4,13 @@ import threading
 import time
 
 import pytest
-from lifecycle import add_version, cut_over, embed, find, install, retire
+from lifecycle import add_version, cut_over, embed, find, install, prove, retire
+from psycopg.errors import SerializationFailure
 
 from pgvmig import adding, indexing, retiring, switch
 from pgvmig.address import address
-from pgvmig.errors import IllegalTransitionError
+from pgvmig.catalog import control
+from pgvmig.errors import GateError, IllegalTransitionError
 from pgvmig.runner import ConnectionRunner
 
 pytestmark = pytest.mark.layouts
@@ -160,6 +162,48 @@ def test_two_who_cut_over_at_once_are_one_after_the_other(database, connection, 
     assert (first["previous"], second["previous"]) == ("v1", first["version"])
     assert active(connection) == second["version"]
     assert find(connection, address("documents", first["version"])).state == "retained"
+
+
+@pytest.mark.layouts("column")
+@pytest.mark.parametrize(
+    "verb",
+    ["refresh_views('documents')", "unroute('documents')", "revoke_reading('documents', 'v1')"],
+)
+def test_what_a_transaction_saw_before_a_switch_is_nothing_to_act_on(database, connection, run, verb):
+    """To it v2 is active still; the current view would show v2's vectors under v1's name."""
+    cut_over(run, V1)
+    cut_over(run, V2)
+    with database.connect() as other:
+        other.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        other.execute("TABLE pgvmig.version")
+        switch.roll_back(run, V2)
+        with pytest.raises(SerializationFailure):
+            other.execute(f"SELECT pgvmig.{verb}")
+    assert active(connection) == "v1"
+
+
+@pytest.mark.layouts("column")
+def test_the_way_back_to_vectors_that_never_served_asks_for_their_evidence(connection, run):
+    cut_over(run, V1)
+    cut_over(run, V2)
+    retire(run, V1)
+    embed(connection, add_version(connection, "documents", "v1", {"dimensions": 2}))
+    indexing.build(run, V1)
+    with pytest.raises(GateError, match="nobody has verified that the vectors are of their rows' texts"):
+        switch.roll_back(run, V2)
+    prove(connection, find(connection, V1))
+    switch.roll_back(run, V2)
+    assert active(connection) == "v1"
+
+
+@pytest.mark.layouts("column")
+def test_nobody_waits_for_a_switch_to_pause_a_table(database, connection, run):
+    """Its gates may read for minutes, and a pause is what somebody needs at once."""
+    cut_over(run, V1)
+    with database.connect() as switching, switching.transaction():
+        cut_over(ConnectionRunner(switching), V2)
+        connection.execute("SET lock_timeout = '1s'")
+        assert control.pause(connection, control.scope(connection, "documents"))
 
 
 def test_a_switch_that_fails_half_way_changes_nothing(connection, run):

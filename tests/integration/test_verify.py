@@ -374,15 +374,15 @@ def test_a_lost_connection_leaves_nothing_half_stored(site, v2, look):
 def test_keys_of_several_columns_and_other_names(site):
     """A schema, a slot, a key of two columns, one of them renamed since."""
     site.execute('CREATE SCHEMA "App"')
-    site.execute('CREATE TABLE "App"."the notes" (a int, "b c" timestamptz, body text, PRIMARY KEY ("b c", a))')
-    version = add_version(site.connection, "the notes", "v1", schema="App", slot="title")
-    site.execute('ALTER TABLE "App"."the notes" RENAME a TO "100 %"')
+    site.execute('CREATE TABLE "App"."the 10% notes" (a int, "b c" timestamptz, body text, PRIMARY KEY ("b c", a))')
+    version = add_version(site.connection, "the 10% notes", "v1", schema="App", slot="title")
+    site.execute('ALTER TABLE "App"."the 10% notes" RENAME a TO "100 %"')
     site.execute(
-        """INSERT INTO "App"."the notes" SELECT i, '2026-01-01 12:00+00'::timestamptz + i * interval '1 h', 'x' || i """
-        "FROM generate_series(1, 60) AS i"
+        """INSERT INTO "App"."the 10% notes" SELECT i, '2026-01-01 12:00+00'::timestamptz + i * interval '1 h', """
+        "'x' || i FROM generate_series(1, 60) AS i"
     )
     site.run()
-    where = address("the notes", "v1", "App", "title")
+    where = address("the 10% notes", "v1", "App", "title")
     indexing.build(ConnectionRunner(site.connection), where)
     site.execute("SET enable_seqscan = off; SET enable_sort = off")
     version = find(site.connection, where)
