@@ -38,7 +38,7 @@ def command(
     cutover's revision rolls back in the same way, without smoke queries.
 
     \b
-    JSON: {"changed": true, "version": "v1", "previous": "v2", "paused": "v2",
+    JSON: {"changed": true, "version": "v1", "previous": "v2", "paused": "v2", "missing": 3,
            "retyped": null | {"from": "halfvec", "to": "vector"}, "skipped": [], "gates": {...},
            "smoke": [{"text", "expect_key", "found", "as_expected", "milliseconds", "version", "error"}]};
            where they could not be run at all also "smoke_error": why
@@ -64,7 +64,16 @@ def command(
 
 
 def _show(outcome: dict[str, Any], label: str) -> None:
+    if not outcome["changed"]:  # somebody else was faster
+        output.say(f"{label} has been rolled back already: {outcome['version'] or 'nothing'} is active.")
+        return
     output.say(f"{label}: {outcome['previous']} -> {outcome['version'] or 'nothing'}")
+    if outcome["missing"]:
+        version = f"{label} {outcome['version']}"
+        output.say(
+            f"Rows whose present text was not embedded yet at the switch: {outcome['missing']:,}. "
+            f"Next: pgvmig backfill {version}"
+        )
     if outcome["paused"]:
         output.say(
             f"The backfill of {outcome['paused']} is paused. To go on: pgvmig resume {label} {outcome['paused']}"

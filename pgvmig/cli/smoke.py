@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from pgvmig import smoke
@@ -36,7 +38,7 @@ def add(target: str, text: str, expect: str | None, dsn: str | None, as_json: bo
     if as_json:
         output.print_json({"changed": changed, "queries": stored})
     else:
-        output.say(f"{len(stored)} smoke queries of {target}. To run them now: pgvmig smoke run {target}")
+        output.say(f"{_counted(stored)} of {target}. To run: pgvmig smoke run {target}")
 
 
 @command.command("remove")
@@ -55,7 +57,7 @@ def remove(target: str, text: str, dsn: str | None, as_json: bool) -> None:
     if as_json:
         output.print_json({"changed": True, "queries": stored})
     else:
-        output.say(f"{len(stored)} smoke queries of {target}.")
+        output.say(f"{_counted(stored)} of {target}.")
 
 
 @command.command("list")
@@ -74,8 +76,8 @@ def show(target: str, dsn: str | None, as_json: bool) -> None:
     elif not stored:
         output.say(f'{target} has none. Add one: pgvmig smoke add {target} "how do I ..." --expect 42')
     else:
-        rows = [(query.text, query.expect_key, query.added_by) for query in stored]
-        output.table(f"Smoke queries of {target}", ("text", "expects", "added by"), rows)
+        rows = [(query.expect_key, query.added_by, query.text) for query in stored]
+        output.table(f"Smoke queries of {target}", ("expects", "added by", "text"), rows)
 
 
 @command.command("run")
@@ -98,3 +100,7 @@ def run(target: str, dsn: str | None, as_json: bool) -> int:
     else:
         switching.show_smoke(outcomes)
     return 0 if passed else BLOCKED
+
+
+def _counted(stored: Sequence[smoke.SmokeQuery]) -> str:
+    return "1 smoke query" if len(stored) == 1 else f"{len(stored):,} smoke queries"

@@ -61,6 +61,8 @@ def command(
         output.print_json({"changed": changed, "search": search})
     else:
         output.say(f"{found.name} is searched with {json.dumps(search) if search else 'the defaults'}.")
+        if changed:
+            output.say(f"Recall was measured with other settings. Next: pgvmig verify {found.name} --only recall")
 
 
 def _read(text: str | None) -> dict[str, Any]:

@@ -20,10 +20,10 @@ _LOSSES = 5
 _SHOWN_TEXT = 60
 
 _LEFT_OUT = {
-    "queries_not_judged": "queries are not judged",
-    "queries_without_relevant_rows": "judged queries have no relevant row here",
-    "judgements_of_unknown_queries": "judgements are of queries that are not in the file",
-    "judgements_of_missing_rows": "judgements are of rows that {missing}",
+    "queries_not_judged": "queries that are not judged",
+    "queries_without_relevant_rows": "judged queries without a relevant row here",
+    "judgements_of_unknown_queries": "judgements of queries that are not in the file",
+    "judgements_of_missing_rows": "judgements of rows that {missing}",
 }
 
 
@@ -62,7 +62,7 @@ def show_history(evaluations: Sequence[Mapping[str, Any]], target: str, *, as_js
     elif not evaluations:
         output.say(f"No evaluation of {target} yet. Next: pgvmig evaluate {target} OLD NEW --queries FILE --qrels FILE")
     else:
-        columns = ("at", "versions", "models", "judged set", "queries", f"{NDCG} old", "new", "change", "verdict")
+        columns = ("at", "versions", "set", "queries", f"{NDCG} old", "new", "change", "verdict")
         output.table(f"Evaluations of {target}", columns, [_history_row(e) for e in evaluations])
 
 
@@ -162,7 +162,7 @@ def _remarks(evaluation: Any) -> Iterator[str]:
     for key, what in _LEFT_OUT.items():
         number = (figures["left_out"] or {}).get(key, 0)
         if number:
-            yield f"Left out: {number:,} {what.format(missing=missing)}."
+            yield f"Left out, {what.format(missing=missing)}: {number:,}."
     lacking = {side: number for side, number in figures["rows_without_vector"].items() if number}
     if lacking and not evaluation.pilot:
         said = " and ".join(f"{number:,} in {getattr(evaluation, side)}" for side, number in lacking.items())
@@ -184,7 +184,6 @@ def _history_row(evaluation: Mapping[str, Any]) -> tuple[Any, ...]:
     return (
         f"{evaluation['evaluated_at']:%Y-%m-%d %H:%M}",
         f"{evaluation['old']} -> {evaluation['new']}",
-        f"{evaluation['old_model']} -> {evaluation['new_model']}",
         evaluation["judged_set"],
         evaluation["figures"]["queries"],
         *scores,

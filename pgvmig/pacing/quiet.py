@@ -26,7 +26,7 @@ from pgvmig.pacing.asking import close, in_time, open_primary, open_standby
 from pgvmig.pacing.calm import settled
 from pgvmig.pacing.limits import DEFAULTS, Limits
 from pgvmig.pacing.pacer import Pacer
-from pgvmig.pacing.signals import Reading, Subject, Verdict, ok, stop, unknown
+from pgvmig.pacing.signals import Reading, SignalState, Subject, Verdict, ok, stop, unknown
 from pgvmig.pacing.standbys import Connection, DatabaseReader
 from pgvmig.pacing.units import quoted, session, span
 from pgvmig.pacing.watch import throttle
@@ -87,7 +87,9 @@ def require(
 def _lag(beside: Beside, limits: Limits, subject: Subject) -> tuple[Reading, ...]:
     signals = (lag.SIGNAL, throttle.SIGNAL)  # with the limits that an operator has changed
     with Pacer(DatabaseReader(beside, time.monotonic, signals), limits, subject=subject, signals=signals) as pacer:
-        return settled(pacer).readings
+        found = settled(pacer).readings
+    # limits that nobody changed are no news
+    return tuple(reading for reading in found if reading.signal != throttle.NAME or reading.state != SignalState.OK)
 
 
 def _on_primary(run: Runner, locked: Locked, max_age: timedelta) -> list[Reading]:

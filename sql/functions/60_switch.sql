@@ -120,10 +120,7 @@ BEGIN
     outcome := jsonb_build_object(
         'changed', true, 'version', v.version,
         'previous', (SELECT x.version FROM pgvmig.version x WHERE x.version_id = previous),
-        'missing', coalesce((gates #>> '{coverage,missing}')::bigint, 0)
-                   + coalesce((gates #>> '{coverage,missing_recent}')::bigint, 0)
-                   + coalesce((gates #>> '{coverage,outdated_recent}')::bigint, 0)
-                   + coalesce((gates #>> '{coverage,outdated}')::bigint, 0),
+        'missing', pgvmig.missing(gates),
         'retyped', pgvmig.retyped(v), 'resumed', pgvmig.lift_pause(v), 'skipped', to_jsonb(skip), 'gates', gates);
     PERFORM pgvmig.begin_verb('cut over', reason, outcome);
     PERFORM pgvmig.activate(v, previous);
@@ -136,7 +133,7 @@ $$;
 -- Roll back: the way of cut_over backwards, to the version that was active before. `version` is the one to leave; NULL
 -- means the active one; naming one that is not active does nothing, because then it has been left already. The version
 -- that is left serves no key any more and its backfill is paused: the other versions of the slot go on being kept fresh.
--- Returns {changed, version, previous, paused, retyped, skipped, gates}.
+-- Returns {changed, version, previous, paused, missing, retyped, skipped, gates}.
 CREATE OR REPLACE FUNCTION pgvmig.roll_back(
     relation regclass, version text DEFAULT NULL, slot text DEFAULT 'embedding', max_stale_age interval DEFAULT '60 s',
     skip text[] DEFAULT '{}', reason text DEFAULT NULL, max_evidence_age interval DEFAULT '24 h'
@@ -173,7 +170,8 @@ BEGIN
     END IF;
     outcome := jsonb_build_object('changed', true, 'version', target.version, 'previous', leaving.version,
                                   'paused', CASE WHEN target.version_id IS NOT NULL THEN leaving.version END,
-                                  'retyped', pgvmig.retyped(target), 'skipped', to_jsonb(skip), 'gates', gates);
+                                  'missing', pgvmig.missing(gates), 'retyped', pgvmig.retyped(target),
+                                  'skipped', to_jsonb(skip), 'gates', gates);
     PERFORM pgvmig.begin_verb('roll back', reason, outcome);
     IF target.version_id IS NULL THEN
         PERFORM pgvmig.drop_current_view(leaving);
@@ -186,6 +184,15 @@ BEGIN
     PERFORM pgvmig.require_served(target, gates, skip);
     RETURN outcome;
 END
+$$;
+
+-- How many rows had no vector of their present text when the gates were asked.
+CREATE OR REPLACE FUNCTION pgvmig.missing(gates jsonb) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(sum((gates #>> ARRAY['coverage', figure])::bigint), 0)::bigint
+    FROM unnest(ARRAY['missing', 'missing_recent', 'outdated', 'outdated_recent']) AS figure
 $$;
 
 -- {from, to} when a switch to the version changes the vector's type, else NULL.

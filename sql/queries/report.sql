@@ -108,7 +108,8 @@ SELECT e.evaluation_id, e.evaluated_at AS at, e.evaluated_by AS by, o.version AS
        CASE WHEN row_number() OVER (ORDER BY e.evaluated_at DESC, e.evaluation_id DESC) = 1 THEN e.queries END AS queries,
        j.name AS set_name, j.owner AS set_owner, j.judged_on, j.hash AS set_hash,
        jsonb_array_length(j.queries) AS set_queries,
-       (SELECT count(*) FROM jsonb_object_keys(j.judgements)) AS set_judged
+       -- judgements may name queries that are not in the set
+       (SELECT count(*) FROM jsonb_array_elements(j.queries) AS q WHERE j.judgements ? (q ->> 'id')) AS set_judged
 FROM pgvmig.evaluation e
 JOIN pgvmig.version n ON n.version_id = e.new_version_id
 LEFT JOIN pgvmig.version o ON o.version_id = e.old_version_id

@@ -34,7 +34,7 @@ def migrated(site):
     cut_over(site.connection, first)
     site.version("v2")
     site.run()
-    judged = JudgedSet(queries=QUERIES, judgements={q.id: {q.id: 1, "7": 2} for q in QUERIES})
+    judged = JudgedSet(queries=QUERIES, judgements={q.id: {q.id: 1, "7": 2} for q in QUERIES} | {"not asked": {"7": 1}})
     origin = Origin(name="a few", owner="Mira", judged_on=date(2020, 1, 1), file_date=date(2020, 1, 1))
     evaluate(site.connection, Request(target="documents", old="v1", new="v2", judged=judged, origin=origin))
     site.execute("SELECT pgvmig.record_outcome('documents', 'v1', 'clicked', 0.25)")

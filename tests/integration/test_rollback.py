@@ -184,11 +184,13 @@ def test_smoke_queries_run_through_the_current_view_with_the_active_model(switch
 def test_a_provider_that_is_down_does_not_undo_a_rollback(switched, pgvmig, monkeypatch):
     smoke.add(switched.connection, "documents", "first")
     smoke.add(switched.connection, "documents", "second", "1")
+    switched.insert(2)
     monkeypatch.setenv("PGVMIG_NEW_BASE_URL", "http://127.0.0.1:1/v1")
     monkeypatch.setattr(smoke, "_PATIENCE", 0.1)
     code, out, _ = pgvmig("rollback", "documents")
     assert code == 0
     assert "documents: v2 -> v1" in out
+    assert "not embedded yet at the switch: 2. Next: pgvmig backfill documents v1" in out
     assert "The backfill of v2 is paused. To go on: pgvmig resume documents v2" in out
     assert out.count("BAD") == 2
     assert pgvmig("smoke", "run", "documents")[0] == 4

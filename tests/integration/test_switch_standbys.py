@@ -95,6 +95,10 @@ def test_a_long_reader_on_the_primary_is_named(database, connection, capsys, mon
     assert (ended.value.code, said["retyping"]) == (4, None)
     assert [gate["gate"] for gate in said["gates"] if not gate["passed"]] == ["standbys"]
     reader.rollback()
+    with pytest.raises(SystemExit):
+        main()
+    (gate,) = (gate for gate in json.loads(capsys.readouterr().out)["gates"] if gate["gate"] == "standbys")
+    assert (gate["passed"], gate["found"]) == (True, "no long transaction reads the view")
     assert switch.cut_over(run, V2, beside=database.dsn)["changed"]
 
 
