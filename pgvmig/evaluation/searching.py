@@ -29,6 +29,9 @@ from pgvmig.reading import Opener, QueryVectors, Space
 GIVEN = ("query", "text", "limit", "version")
 _CANDIDATE_KEY = re.compile(r"key_\d+")
 VIEW = "{view}"
+# With a parameter, were it the only one, the server takes one statement only. Whoever wrote the queries could otherwise
+# end our read-only transaction ("...; COMMIT; DELETE ...") and have us write.
+_ONE_STATEMENT = "\n/* %(limit)s */"
 
 # Searches are made in transactions of about this length: short enough for a swap of the view that waits behind one.
 _TRANSACTION = 0.5
@@ -77,7 +80,7 @@ class Side:
         own = query.sql or self.template
         if own is None:
             return files.text(self.space.statement(self.key_columns, self.condition or sql.SQL("true")))
-        return own.strip().rstrip(";").replace(VIEW, files.text(self._view()))
+        return own.strip().rstrip(";").replace(VIEW, files.text(self._view())) + _ONE_STATEMENT
 
     def parameters(self, query: Query, vector: str, limit: int) -> dict[str, Any]:
         """Return what the statement is given."""

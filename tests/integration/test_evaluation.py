@@ -279,6 +279,7 @@ INCOMPARABLE = [
     ("SELECT id FROM {view} WHERE body LIKE 'r%'", "query 'q1' in v1: "),
     ("SELECT FROM {view}", "the SQL of query 'q1' does not return id"),
     ("WITH w AS (DELETE FROM documents RETURNING id) SELECT w.id FROM w, {view}", "query 'q1' in v1 writes: "),
+    ("SELECT id FROM {view}; COMMIT; DELETE FROM documents", "query 'q1' in v1: cannot insert multiple commands"),
 ]
 
 
