@@ -184,7 +184,7 @@ def test_readme_revision_and_sql(reader: Reader) -> None:
     reader.run(["pgvmig", "standby", "none"])
     reader.run(["pgvmig", "cutover", "documents", "v2"])
     reader.sql(f"PREPARE search AS {search}")
-    reader.sql("SELECT pgvmig.roll_back('documents', 'v2')")  # the first version's cutover, which the command refuses to undo
+    reader.sql("SELECT pgvmig.roll_back('documents', 'v2')")  # the first version's, named
     reader.run(["alembic", "downgrade", "-1"])
 
 
