@@ -131,7 +131,7 @@ END
 $$;
 
 -- Roll back: the way of cut_over backwards, to the version that was active before. `version` is the one to leave; NULL
--- means the active one; naming one that is not active does nothing, because then it has been left already. The version
+-- means the active one, unless it is the first; naming one that is not active does nothing: it has been left already. The version
 -- that is left serves no key any more and its backfill is paused: the other versions of the slot go on being kept fresh.
 -- Returns {changed, version, previous, paused, missing, retyped, skipped, gates}.
 CREATE OR REPLACE FUNCTION pgvmig.roll_back(
@@ -167,6 +167,11 @@ BEGIN
     ELSIF leaving.activated_from IS NOT NULL THEN
         RAISE EXCEPTION '% % cannot be rolled back: the version before it is retired', pgvmig.label($1, $3), leaving.version
             USING ERRCODE = 'PV004', HINT = 'add it again as a new version, backfill it and cut over to it';
+    ELSIF $2 IS NULL AND leaving.version_id IS NOT NULL THEN  -- called once more than was meant
+        RAISE EXCEPTION '% % is the first version: there is none before it to go back to', pgvmig.label($1, $3), leaving.version
+            USING ERRCODE = 'PV004', DETAIL = 'Leaving it would take the current view away from whoever searches there.',
+                  HINT = format('name it, if nobody is to search there any more: pgvmig.roll_back(%L, %L%s)', $1::text,
+                                leaving.version, CASE WHEN $3 <> 'embedding' THEN format(', %L', $3) END);
     END IF;
     outcome := jsonb_build_object('changed', true, 'version', target.version, 'previous', leaving.version,
                                   'paused', CASE WHEN target.version_id IS NOT NULL THEN leaving.version END,

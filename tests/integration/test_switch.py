@@ -5,7 +5,7 @@ import time
 
 import pytest
 from lifecycle import add_version, cut_over, embed, find, install, prove, retire
-from psycopg.errors import SerializationFailure
+from psycopg import errors as pg
 
 from pgvmig import adding, indexing, retiring, switch
 from pgvmig.address import address
@@ -76,6 +76,9 @@ def test_leaving_what_is_not_active_does_nothing(connection, run):
 
 def test_the_first_version_can_be_left_when_it_is_named(connection, run):
     cut_over(run, V1)
+    with pytest.raises(pg.Error, match="v1 is the first version: there is none before it") as error:
+        connection.execute("SELECT pgvmig.roll_back('documents')")
+    assert "pgvmig.roll_back('public.documents', 'v1')" in (error.value.diag.message_hint or "")
     outcome = switch.roll_back(run, V1)
     assert (outcome["changed"], outcome["version"], outcome["previous"]) == (True, None, "v1")
     assert connection.execute("SELECT to_regclass('documents_current')").fetchone() == (None,)
@@ -177,7 +180,7 @@ def test_what_a_transaction_saw_before_a_switch_is_nothing_to_act_on(database, c
         other.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         other.execute("TABLE pgvmig.version")
         switch.roll_back(run, V2)
-        with pytest.raises(SerializationFailure):
+        with pytest.raises(pg.SerializationFailure):
             other.execute(f"SELECT pgvmig.{verb}")
     assert active(connection) == "v1"
 
