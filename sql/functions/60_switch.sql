@@ -106,6 +106,7 @@ BEGIN
     PERFORM pgvmig.lock_slot($1, $3);
     v := pgvmig.find_version($1, $2, $3);
     IF v.state = 'active' THEN
+        PERFORM pgvmig.note_done('cut over', $1, $3, v.version);
         RETURN jsonb_build_object('changed', false, 'version', v.version);
     END IF;
     IF v.state = 'retired' THEN
@@ -154,6 +155,7 @@ BEGIN
         IF $2 IS NOT NULL THEN
             PERFORM pgvmig.find_version($1, $2, $3);
         END IF;
+        PERFORM pgvmig.note_done('roll back', $1, $3, leaving.version);
         RETURN jsonb_build_object('changed', false, 'version', leaving.version);
     END IF;
     SELECT v.* INTO target FROM pgvmig.version v WHERE v.version_id = leaving.activated_from AND v.state <> 'retired';
@@ -189,6 +191,18 @@ BEGIN
     PERFORM pgvmig.require_served(target, gates, skip);
     RETURN outcome;
 END
+$$;
+
+-- A revision that finds its switch done says the same as one that did it: status compares what revisions said last with
+-- what is active.
+CREATE OR REPLACE FUNCTION pgvmig.note_done(verb text, relation regclass, slot text, active text) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO pgvmig.event (source, verb, relation, slot, version, revision, detail)
+    SELECT 'alembic', $1, pgvmig.label($2, 'embedding'), $3, $4, nullif(current_setting('pgvmig.revision', true), ''),
+           '{"found_done": true}'
+    WHERE current_setting('pgvmig.source', true) = 'alembic'
 $$;
 
 -- How many rows had no vector of their present text when the gates were asked.

@@ -81,18 +81,22 @@ SELECT at, who, source, verb, relation, slot, version, from_state, to_state, rea
 FROM pgvmig.event ORDER BY event_id DESC LIMIT {number}
 
 -- name: activations
--- The last event that changed which version is active, for every slot: whoever did it, and by a revision.
+-- The last event that changed which version is active, for every slot: whoever did it, and by a revision, which may have
+-- found it done.
 WITH activation AS (
     SELECT e.*, CASE WHEN to_state = 'active' THEN version END AS now_active
     FROM pgvmig.event e
     WHERE e.to_state = 'active' OR (e.from_state = 'active' AND e.to_state = 'ready')
+), said AS (
+    SELECT * FROM activation WHERE source = 'alembic'
+    UNION ALL
+    SELECT e.*, e.version FROM pgvmig.event e WHERE e.detail ? 'found_done'
 )
 SELECT DISTINCT ON (a.relation, a.slot) a.relation, a.slot, a.verb, a.at, a.who, a.source, a.now_active,
        r.now_active AS by_revisions, r.revision, r.verb AS revision_verb
 FROM activation a
 LEFT JOIN LATERAL (
-    SELECT * FROM activation x WHERE x.relation = a.relation AND x.slot = a.slot AND x.source = 'alembic'
-    ORDER BY x.event_id DESC LIMIT 1
+    SELECT * FROM said x WHERE x.relation = a.relation AND x.slot = a.slot ORDER BY x.event_id DESC LIMIT 1
 ) AS r ON true
 ORDER BY a.relation, a.slot, a.event_id DESC
 

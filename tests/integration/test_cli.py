@@ -197,5 +197,22 @@ def test_status_names_a_mismatch_with_the_revisions(pgvmig, documents):
     (mismatch,) = pgvmig("status", "--json").json["mismatches"]
     assert (mismatch["active"], mismatch["revisions_say"], mismatch["revision"]) == ("v2", "v1", "0005")
     assert "Mismatch: documents has v2 active since" in pgvmig("status").out
+    # a revision that finds it done says so too: the next rollback is what does not fit
+    with documents.transaction():
+        documents.execute(
+            "SELECT set_config('pgvmig.source', 'alembic', true), set_config('pgvmig.revision', '0006', true)"
+        )
+        documents.execute("SELECT pgvmig.cut_over('documents', 'v2')")
+    assert pgvmig("status", "--json").json["mismatches"] == []
+    pgvmig("rollback", "documents", *skip)
+    (mismatch,) = pgvmig("status", "--json").json["mismatches"]
+    assert (mismatch["active"], mismatch["next"]) == ("v1", "alembic downgrade to before 0006, which finds it done")
+    with documents.transaction():
+        documents.execute(
+            "SELECT set_config('pgvmig.source', 'alembic', true), set_config('pgvmig.revision', '0006', true)"
+        )
+        documents.execute("SELECT pgvmig.roll_back('documents', 'v2')")
+    assert pgvmig("status", "--json").json["mismatches"] == []
+    pgvmig("cutover", "documents", "v2", *skip)
     pgvmig("rollback", "documents", *skip)
     assert pgvmig("status", "--json").json["mismatches"] == []
