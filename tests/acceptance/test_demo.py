@@ -53,13 +53,13 @@ def test_a_small_migration_end_to_end(tmp_path: Path) -> None:
 def test_ctrl_c_leaves_nothing_running() -> None:
     process = demo("--rows", "300")
     children: list[psutil.Process] = []
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not any("postgres" in child.name() for child in children) and time.monotonic() < deadline:
         time.sleep(0.1)
         children = psutil.Process(process.pid).children(recursive=True)
     assert children, "PostgreSQL was not started"
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "Traceback" not in err
     _, alive = psutil.wait_procs(children, timeout=20)

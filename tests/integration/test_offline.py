@@ -4,7 +4,7 @@ import re
 import subprocess
 
 import pytest
-from lifecycle import embed, find
+from lifecycle import EVIDENCE, embed, find, prove
 from migrating import OwnProject, Project
 
 from pgvmig import embedded
@@ -72,18 +72,22 @@ def test_step_by_step_with_rows_between(database, apply):
     apply(project.sql("0003"))
     connection.execute("INSERT INTO documents (title, body) SELECT 't', 'b' || i FROM generate_series(1, 20) AS i")
     embed(connection, find(connection, address("documents", "v1")))
-    script = project.sql("0002:0005")
-    apply(script[script.index("-- Running upgrade 0003 -> 0004") - len("BEGIN;\n\n") :])
+    apply(beginning(project.sql("0002:0004"), "0003 -> 0004"))
+    with pytest.raises(AssertionError, match="documents v1 is not ready: nobody has verified"):
+        apply(project.sql("0004:0005"))
+    prove(connection, find(connection, address("documents", "v1")))
+    apply(project.sql("0004:0005"))
     assert connection.execute("SELECT embedding_space, count(*) FROM documents_current GROUP BY 1").fetchall() == [
         ("v1", 20)
     ]
     apply(project.sql("0005:0006"))
-    script = project.sql("0005:0008")
-    after = script[script.index("-- Running upgrade 0006 -> 0007") - len("BEGIN;\n\n") :]
+    after = beginning(project.sql("0005:0007"), "0006 -> 0007")
     with pytest.raises(AssertionError, match="documents v2 is not ready for its index: 20 of 20 rows have no vector"):
         apply(after)
     embed(connection, find(connection, address("documents", "v2")))
     apply(after)
+    prove(connection, find(connection, address("documents", "v2")))
+    apply(project.sql("0007:0008"))
     assert connection.execute("SELECT embedding_space, count(*) FROM documents_current GROUP BY 1").fetchall() == [
         ("v2", 20)
     ]
@@ -91,6 +95,11 @@ def test_step_by_step_with_rows_between(database, apply):
     assert connection.execute("SELECT embedding_space, count(*) FROM documents_current GROUP BY 1").fetchall() == [
         ("v1", 20)
     ]
+
+
+def beginning(script, step):
+    """Return a script from one of its steps on."""
+    return script[script.index(f"-- Running upgrade {step}") - len("BEGIN;\n\n") :]
 
 
 def test_the_script_of_the_way_down_leaves_nothing(database, apply):
@@ -219,7 +228,9 @@ def test_other_operations_offline(database, apply, tmp_path):
         'op.drop_embedding("notes", "v2", schema="App")',
     )
     project.revision(
-        'op.cut_over_embedding("notes", "v2", schema="App", force="coverage,index: a drill, it\'s 100 %")',
+        'op.cut_over_embedding("notes", "v2", schema="App", force="coverage,index,'
+        + ",".join(EVIDENCE)
+        + ": a drill, it's 100 %\")",
         'op.roll_back_embedding("notes", "v2", schema="App")',
     )
     connection = database.connect()

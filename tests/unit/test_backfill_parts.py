@@ -153,15 +153,17 @@ def test_counters_add_up():
 
 
 def test_keys_travel_as_text_and_are_cast_to_the_rows_own_types():
-    keys = Keys(["tenant", "a%b"], ["bigint", "character varying(10)"], ["key_tenant", "key_a%b"])
+    operators = ["OPERATOR(pg_catalog.=)", "OPERATOR(own.%=)"]
+    keys = Keys(["tenant", "a%b"], ["bigint", "character varying(10)"], operators, ["key_tenant", "key_a%b"])
     assert keys.values([("1", "x"), ("2", 'y"\\')]) == {"key_1": '{"1","2"}', "key_2": '{"x","y\\"\\\\"}'}
     parts = {name: part.as_string(None) for name, part in keys.parts().items()}
     assert parts["row_is_given"] == (
-        '"d"."tenant" = "u"."key_1"::bigint AND "d"."a%%b" = "u"."key_2"::character varying(10)'
+        '"d"."tenant" OPERATOR(pg_catalog.=) "u"."key_1"::bigint AND '
+        '"d"."a%%b" OPERATOR(own.%%=) "u"."key_2"::character varying(10)'
     )
     assert parts["given"] == "%(key_1)s::text[], %(key_2)s::text[]"
-    assert (
-        keys.same("o", "c").as_string(None) == '"o"."key_tenant" = "c"."key_tenant" AND "o"."key_a%%b" = "c"."key_a%%b"'
+    assert keys.same("o", "c").as_string(None) == (
+        '"o"."key_tenant" OPERATOR(pg_catalog.=) "c"."key_tenant" AND "o"."key_a%%b" OPERATOR(own.%%=) "c"."key_a%%b"'
     )
 
 
