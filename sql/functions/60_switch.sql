@@ -1,27 +1,35 @@
--- Make the current view show this version. PostgreSQL's own text of the version's view is what both show, so the two
--- cannot differ. In the caller's transaction, with the route.
+-- Make the current view show this version: what its own view shows, or nothing happens. That view may have been replaced
+-- by hand, by one that leaves rows out or shows another version's vectors, which no gate looks for. In the caller's
+-- transaction, with the route.
 CREATE OR REPLACE FUNCTION pgvmig.swap(v pgvmig.version) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     s pgvmig.slot;
-    query text := rtrim(pg_get_viewdef(v.view), ';');
+    query text := pgvmig.view_query(v);
     retyping jsonb := pgvmig.retyping(v);
-    remade regclass;
+    shown regclass;
 BEGIN
     PERFORM pgvmig.lock_slot(v.relation, v.slot);
     SELECT x.* INTO STRICT s FROM pgvmig.slot x WHERE x.relation = v.relation AND x.slot = v.slot;
+    shown := s.current_view;
     DELETE FROM pgvmig.route r WHERE r.relation = v.relation AND r.slot = v.slot;
     INSERT INTO pgvmig.route (relation, slot, version_id, percent) VALUES (v.relation, v.slot, v.version_id, 100);
     PERFORM pg_notify('pgvmig_switch', format('%s %s', pgvmig.label(v.relation, v.slot), v.version));
     IF NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = s.current_view) THEN  -- the first swap, or somebody dropped it
-        PERFORM pgvmig.create_current_view(v, query, s.current_dress);
+        shown := pgvmig.create_current_view(v, query, s.current_dress);
     ELSIF retyping IS NOT NULL THEN
-        remade := pgvmig.retype_view(s.current_view, query, retyping);
-        UPDATE pgvmig.slot x SET current_view = remade WHERE x.relation = v.relation AND x.slot = v.slot;
+        shown := pgvmig.retype_view(s.current_view, query, retyping);
+        UPDATE pgvmig.slot x SET current_view = shown WHERE x.relation = v.relation AND x.slot = v.slot;
     ELSE
         PERFORM pgvmig.replace_views(ARRAY[s.current_view], ARRAY[query]);
+    END IF;
+    IF pg_get_viewdef(shown) <> pg_get_viewdef(v.view) THEN
+        RAISE EXCEPTION '% is not the view that pgvmig made: somebody replaced it', v.view
+            USING ERRCODE = 'PV004', DETAIL = pg_get_viewdef(shown) || ' became ' || pg_get_viewdef(v.view),
+                  HINT = format('SELECT pgvmig.refresh_views(%L%s) makes it anew', v.relation::text,
+                                CASE WHEN v.slot <> 'embedding' THEN format(', slot => %L', v.slot) END);
     END IF;
 END
 $$;

@@ -380,7 +380,7 @@ def test_the_loud_guard_under_an_old_snapshot_of_a_view_made_anew(database, conn
     reader = database.connect()
     reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
     reader.execute("SELECT FROM pgvmig.version")
-    connection.execute("SELECT pgvmig.roll_back('documents')")
+    connection.execute("SELECT pgvmig.roll_back('documents', 'v1')")
     cut_over(connection, versions["v2"])
     assert ids(search(reader, spaces, "v2", 0, guard=LOUD_GUARD)) == spaces.ranking("v2", 0)
     with pytest.raises(psycopg.Error, match="documents_current shows v2, not v1"):

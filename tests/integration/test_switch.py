@@ -186,6 +186,18 @@ def test_what_a_transaction_saw_before_a_switch_is_nothing_to_act_on(database, c
 
 
 @pytest.mark.layouts("column")
+def test_a_view_that_somebody_replaced_is_not_switched_to(connection, run):
+    cut_over(run, V1)
+    query = connection.execute("SELECT pg_get_viewdef('documents_v2')").fetchone()[0].rstrip(";")
+    connection.execute(f"CREATE OR REPLACE VIEW documents_v2 WITH (security_invoker = true) AS {query} AND id < 3")
+    with pytest.raises(IllegalTransitionError, match="documents_v2 is not the view that pgvmig made") as error:
+        cut_over(run, V2)
+    connection.execute(error.value.next_step.partition(" makes")[0])
+    cut_over(run, V2)
+    assert connection.execute("SELECT count(*) FROM documents_current").fetchone() == (10,)
+
+
+@pytest.mark.layouts("column")
 def test_the_way_back_to_vectors_that_never_served_asks_for_their_evidence(connection, run):
     cut_over(run, V1)
     cut_over(run, V2)
