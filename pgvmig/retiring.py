@@ -134,13 +134,13 @@ def restore(run: Runner, where: Address, reason: str | None = None) -> dict[str,
 
 
 def take_readings(run: Runner, where: Address) -> None:
-    """Read how often a retained version's indexes were scanned, on the primary and on each standby with a DSN.
+    """Read how often the indexes of a version that served were scanned, on the primary and on each standby with a DSN.
 
     Committed at once: what is read today is the baseline of tomorrow's question, whatever comes of today's.
     """
     where = resolved(run, where)
     version = facts(run, where)
-    if version["state"] != "retained":
+    if version["state"] not in ("retained", "ready"):  # a ready one may have served a share of the keys
         return
     with run.outside_transaction():
         version_id = sql.Literal(version["version_id"])

@@ -364,7 +364,8 @@ BEGIN
 END
 $$;
 
--- What must hold before a version that was active is retired; none for others, and none while the table is empty.
+-- What must hold before a version that served is retired, as the active one or a share of the keys; none for others, and
+-- none while the table is empty. The time begins when it was left, or when its route was last changed.
 CREATE OR REPLACE FUNCTION pgvmig.check_retire_gates(version_id integer, soak interval) RETURNS SETOF pgvmig.gate_result
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -373,10 +374,17 @@ AS $$
 DECLARE
     v pgvmig.version;
     has_rows boolean;
+    routed_at timestamptz;
 BEGIN
     SELECT x.* INTO STRICT v FROM pgvmig.version x WHERE x.version_id = $1;
     EXECUTE format('SELECT EXISTS (SELECT FROM %s)', v.relation) INTO has_rows;
-    IF has_rows AND v.state = 'retained' THEN
+    SELECT max(e.at) FILTER (WHERE e.verb = 'route') INTO routed_at FROM pgvmig.event e
+    WHERE e.relation = pgvmig.label(v.relation, 'embedding') AND e.slot = v.slot AND e.version = v.version
+      AND NOT EXISTS (SELECT FROM pgvmig.event a  -- of an earlier life
+                      WHERE (a.relation, a.slot, a.version, a.to_state) = (e.relation, e.slot, e.version, 'added')
+                        AND a.event_id > e.event_id);
+    IF has_rows AND (v.state = 'retained' OR routed_at IS NOT NULL) THEN
+        v.state_changed_at := greatest(v.state_changed_at, routed_at);
         RETURN NEXT pgvmig.retire_gate_soak(v, soak);
         RETURN NEXT pgvmig.retire_gate_unused(v, soak);
     END IF;

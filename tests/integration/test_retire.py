@@ -7,10 +7,11 @@ import sys
 import psycopg
 import pytest
 from leaving import V1, V2, Left
-from lifecycle import add_version, find
+from lifecycle import add_version, embed, find, prove
 from migrating import ROOT, OwnProject
 
 from pgvmig import adding, indexing, retiring
+from pgvmig.address import address
 from pgvmig.catalog import status, versions
 from pgvmig.cli import cli, output
 from pgvmig.errors import (
@@ -23,6 +24,7 @@ from pgvmig.errors import (
 )
 from pgvmig.runner import ConnectionRunner
 
+V3 = address("documents", "v3")
 AT_ONCE = retiring.RetireTerms(soak=retiring.span("0s"))
 COLUMNS = (
     "SELECT attname FROM pg_attribute WHERE attrelid = 'documents'::regclass AND attname ~ '_v1' AND NOT attisdropped"
@@ -206,6 +208,20 @@ def test_versions_that_were_never_active_and_empty_tables_need_no_soak(left):
             left.execute(f"SELECT pgvmig.retire('documents', 'v1'{given})")
     left.execute("DELETE FROM documents")
     assert retiring.retire(left.run, V1)["changed"]
+
+
+def test_a_version_that_served_a_share_of_the_keys_soaks_too(left):
+    v3 = add_version(left.connection, "documents", "v3", {"dimensions": 3})
+    embed(left.connection, v3)
+    indexing.build(left.run, V3)
+    prove(left.connection, v3)
+    left.execute("SELECT pgvmig.set_route('documents', 'v3', 10)")
+    left.execute("SELECT pgvmig.unroute('documents')")
+    with pytest.raises(GateError, match="documents v3 is not to be retired yet: it was left 0 s ago"):
+        retiring.retire(left.run, V3)
+    assert retiring.retire(left.run, V3, AT_ONCE)["changed"]
+    add_version(left.connection, "documents", "v3", {"dimensions": 3})
+    assert retiring.retire(left.run, V3)["changed"]  # that one never served
 
 
 @pytest.mark.layouts
