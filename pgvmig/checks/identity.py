@@ -7,13 +7,14 @@ that the backfill had. Nothing else shows it: every vector is sound, and searche
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from pgvmig import config
 from pgvmig.catalog.versions import Version
 from pgvmig.checks.evidence import Finding, Task, listed
-from pgvmig.errors import ConfigError, PgvmigError, ProviderError
+from pgvmig.errors import ConfigError, PgvmigError, ProviderError, ProviderUnavailableError
 
 if TYPE_CHECKING:
     from pgvmig.embedders import Failure, Vectors
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _ANOTHER_MODEL = 0.6
 # Kinds of AnswerRejectedError that say something about the model.
 _NOT_OF_THE_CONTRACT = ("dimensions", "not_finite", "zero", "norm")
+# For so many seconds a provider that does not answer, or limits the rate, is asked again.
+_PATIENCE = 30.0
 # How far lengths may be apart where the contract does not say that all are 1.
 _LENGTHS = 0.02
 
@@ -55,7 +58,10 @@ def look(task: Task) -> Finding:
 def _embedded(version: Version, texts: Sequence[str]) -> list[Vectors | Failure]:
     from pgvmig.embedders import embed_or_isolate, open_embedder
 
-    embedder = open_embedder(version.contract)
+    # somebody waits for the answer: a worker's patience would be minutes without a word
+    settings = config.provider(version.contract.provider)
+    patience = min(settings.max_retry_time, _PATIENCE)
+    embedder = open_embedder(version.contract, replace(settings, max_retry_time=patience))
     try:
         return embed_or_isolate(embedder, texts)
     finally:
@@ -137,11 +143,12 @@ def _not_compared(task: Task, error: PgvmigError) -> Finding:
     answered = error.data.get("kind") in _NOT_OF_THE_CONTRACT
     what = "answers with what is not of this contract" if answered else "could not be asked"
     again = f"pgvmig verify {task.version.name} --only identity when it answers again"
+    step = None if isinstance(error, ProviderUnavailableError) else error.next_step
     return Finding(
         passed=False,
         found=f"provider {provider!r} {what}: {error.found}",
         wanted=_wanted(task),
-        next=_advice(task.version) if answered else error.next_step or again,
+        next=_advice(task.version) if answered else step or again,
         measured={},
         conclusive=answered,
     )

@@ -12,7 +12,7 @@ from lifecycle import EVIDENCE, add_version, adopt_version, cut_over, find, reco
 from pgvmig import indexing, switch
 from pgvmig.address import address
 from pgvmig.catalog import own_scans
-from pgvmig.checks import visibility
+from pgvmig.checks import identity, visibility
 from pgvmig.checks.evidence import Options, Task
 from pgvmig.checks.verify import verify
 from pgvmig.demo.models import HashModel, unit
@@ -256,6 +256,11 @@ def test_a_provider_that_cannot_be_asked_is_no_evidence(site, v2, look, monkeypa
     found = look("identity")
     assert not found.passed
     assert found.found.startswith("provider 'new' could not be asked: ")
+    monkeypatch.setenv("PGVMIG_NEW_BASE_URL", "http://127.0.0.1:1/v1")
+    monkeypatch.setattr(identity, "_PATIENCE", 0.1)  # not the worker's two minutes
+    found = look("identity")
+    assert "is not reachable" in found.found
+    assert found.next == "pgvmig verify documents v2 --only identity when it answers again"
     monkeypatch.delenv("PGVMIG_NEW_BASE_URL")
     found = look("identity")
     assert (found.passed, found.found) == (False, "provider 'new' could not be asked: provider 'new' has no base_url")
