@@ -116,11 +116,15 @@ def _mismatches(conn: psycopg.Connection[Any], versions: list[Version]) -> list[
     """Return the slots whose active version is not the one that the revisions have made active."""
     found = []
     targets = {v.label for v in versions}
+    there = {(v.label, v.version) for v in versions if v.state != State.RETIRED}
     for row in _rows(conn, "activations"):
         target = row["relation"] if row["slot"] == "embedding" else f"{row['relation']}.{row['slot']}"
         if target not in targets or row["by_revisions"] == row["now_active"] or row["revision"] is None:
             continue
-        forward = row["verb"] == "cut over"
+        # a downgrade is what fits only where the rollback left what the revisions say
+        forward = row["verb"] == "cut over" or row["was_active"] != row["by_revisions"]
+        way_back = (target, row["by_revisions"]) in there
+        back = f"pgvmig cutover {target} {row['by_revisions']}, or " if way_back else ""
         found.append(
             {
                 "target": target,
@@ -131,7 +135,7 @@ def _mismatches(conn: psycopg.Connection[Any], versions: list[Version]) -> list[
                 "revisions_say": row["by_revisions"],
                 "revision": row["revision"],
                 "next": f"alembic upgrade, if a revision ahead cuts {target} over to {row['now_active']} (it finds it "
-                f"done), else pgvmig cutover {target} {row['by_revisions']}, or a new revision that says what is"
+                f"done), else {back}a new revision that says what is"
                 if forward
                 else f"alembic downgrade to before {row['revision']}, which finds it done",
             }

@@ -93,7 +93,7 @@ WITH activation AS (
     SELECT e.*, e.version FROM pgvmig.event e WHERE e.detail ? 'found_done'
 )
 SELECT DISTINCT ON (a.relation, a.slot) a.relation, a.slot, a.verb, a.at, a.who, a.source, a.now_active,
-       r.now_active AS by_revisions, r.revision, r.verb AS revision_verb
+       a.detail ->> 'previous' AS was_active, r.now_active AS by_revisions, r.revision, r.verb AS revision_verb
 FROM activation a
 LEFT JOIN LATERAL (
     SELECT * FROM said x WHERE x.relation = a.relation AND x.slot = a.slot ORDER BY x.event_id DESC LIMIT 1
