@@ -5,6 +5,7 @@ Must not know what is measured, nor what a gate makes of stored evidence (sql/fu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ from pgvmig.catalog.versions import Version
 from pgvmig.checks.gates import GateResult
 
 # What is being looked at, how much of it is done, and of how much.
+# What PostgreSQL reads as it is written.
+_PLAIN = re.compile("[a-z_][a-z0-9_]*")
+
 Report: TypeAlias = Callable[[str, int, int], None]
 
 # Pages that a sample reads for each row that it wants; some have no vector.
@@ -150,3 +154,12 @@ def _row(version: Version, subject: About, found: Finding) -> dict[str, Any]:
         "about": Jsonb(subject.what),
         "measured_at": subject.at,
     }
+
+
+def requeue(version: Version) -> str:
+    """Return how rows that the worker does not know of get their vectors, after pgvmig.next_queue() in SQL."""
+    table = (version.table_schema, version.table_name)[version.table_schema == "public" :]
+    names = [name if _PLAIN.fullmatch(name) else sql.Identifier(name).as_string(None) for name in table]
+    given = [".".join(names), version.version, *([version.slot] if version.slot != "embedding" else [])]
+    arguments = ", ".join(sql.Literal(text).as_string(None).strip() for text in given)
+    return f"SELECT pgvmig.queue_outdated({arguments}), then pgvmig backfill {version.name}"

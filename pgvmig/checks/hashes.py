@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pgvmig.catalog.versions import Version
-from pgvmig.checks.evidence import Finding, listed
+from pgvmig.checks.evidence import Finding, listed, requeue
 from pgvmig.checks.walk import Tally
 
 
@@ -35,9 +35,7 @@ def judge(version: Version, tally: Tally) -> Finding:
 
 
 def _next(version: Version) -> str:
-    named = version.table_name if version.table_schema == "public" else f"{version.table_schema}.{version.table_name}"
-    slot = "" if version.slot == "embedding" else f", '{version.slot}'"
     return (
-        f"SELECT pgvmig.queue_outdated('{named}', '{version.version}'{slot}), then pgvmig backfill {version.name}; "
+        f"{requeue(version)}; "
         "and find who changed rows while the triggers were off (pg_restore, session_replication_role, DISABLE TRIGGER)"
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from psycopg import sql
+
 from pgvmig.catalog.versions import Version
-from pgvmig.checks.evidence import Finding, listed
+from pgvmig.checks.evidence import Finding, listed, requeue
 from pgvmig.checks.walk import Tally
 
 
@@ -47,14 +49,43 @@ def _next(version: Version, tally: Tally) -> str:
     if tally.wrong_length and not (tally.zero or tally.not_finite or tally.wrong_dimensions):
         return (
             "if the model does not normalise, that is another contract: add a version with normalized: false; "
-            f"otherwise {_again(version)}"
+            f"otherwise {_again(version, tally)}"
         )
-    return _again(version)
+    return _again(version, tally)
 
 
-def _again(version: Version) -> str:
-    where = "" if version.layout == "column" else " (their rows in " + version.vector_table_name + ")"
+def _again(version: Version, tally: Tally) -> str:
+    """Return the statement that takes these vectors away, as the gate provenance does, and who makes them again."""
+    alias = sql.Identifier("x", version.vector_column)
+    norm = sql.Identifier(
+        version.vector_schema, "vector_norm" if version.contract.vector_type == "vector" else "l2_norm"
+    )
+    length = sql.SQL("{}({})").format(norm, alias)
+    wrong = (
+        sql.SQL("abs({} - 1) > {}").format(length, sql.Literal(tally.tolerance))
+        if version.contract.normalized
+        else sql.SQL("{} < 1e-18").format(length)
+    )
+    columns = (
+        version.vector_column,
+        version.version_id_column,
+        version.source_hash_column,
+        version.embedded_at_column,
+    )
+    statement = (
+        "DELETE FROM {table} AS x WHERE {wrong}"
+        if version.layout == "table"
+        else "UPDATE {table} AS x SET ({columns}) = (NULL, NULL, NULL, NULL) WHERE {wrong}"
+        if version.writer == "worker"
+        else "SELECT * FROM {table} AS x WHERE {wrong}"
+    )
     return (
-        f"find who wrote them past the worker, take these vectors and their provenance away{where}, "
-        f"and let pgvmig backfill {version.name} make them again"
+        sql.SQL(statement)
+        .format(
+            table=sql.Identifier(version.vector_table_schema, version.vector_table_name),
+            columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
+            wrong=wrong,
+        )
+        .as_string(None)
+        + f"; then {requeue(version)}"
     )

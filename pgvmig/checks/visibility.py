@@ -42,6 +42,7 @@ class Seen:
     compared: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    denied: list[str] = field(default_factory=list)
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
     left_out: int = 0
 
@@ -80,6 +81,7 @@ def _ask(task: Task, views: Views, role: str, seen: Seen) -> None:
                 cursor.execute(_of(views.new, views.columns))
         except pg.InsufficientPrivilege as error:
             seen.problems.append(f"{role} reads {views.old} and not {views.new} ({error.diag.message_primary})")
+            seen.denied.append(role)
             return
         seen.compared.append(role)
         if views.rows_hidden:
@@ -108,7 +110,7 @@ def _judged(task: Task, views: Views, seen: Seen) -> Finding:
         passed=passed,
         found="; ".join(parts),
         wanted="whoever reads the current view sees the same rows through the new one, but for those not embedded",
-        next=None if passed else _next(task, seen),
+        next=None if passed else _next(task, views, seen),
         measured={
             "rows_hidden": views.rows_hidden,
             "roles": seen.compared,
@@ -128,7 +130,13 @@ def _agreed(views: Views, roles: int) -> str:
     return f"{who} can read {views.new}; no row-level security hides rows"
 
 
-def _next(task: Task, seen: Seen) -> str:
+def _next(task: Task, views: Views, seen: Seen) -> str:
+    if seen.denied:
+        roles = sql.SQL(", ").join(map(sql.Identifier, seen.denied)).as_string(None)
+        return (
+            f"GRANT SELECT ON {views.new} TO {roles}, and on what is behind it: gate parity of pgvmig cutover "
+            f"{task.version.name} --check has the statements; then pgvmig verify {task.version.name} --only visibility"
+        )
     if seen.problems:
         table = sql.Literal(f"{task.version.table_schema}.{task.version.table_name}").as_string(None)
         slot = "" if task.version.slot == "embedding" else f", slot => '{task.version.slot}'"

@@ -74,8 +74,10 @@ def _show(outcome: dict[str, Any], label: str) -> None:
             f"Rows whose present text was not embedded yet at the switch: {outcome['missing']:,}. "
             f"Next: pgvmig backfill {version}"
         )
+    forward = f"pgvmig cutover {label} {outcome['previous']}"
     if outcome["paused"]:
-        output.say(
-            f"The backfill of {outcome['paused']} is paused. To go on: pgvmig resume {label} {outcome['paused']}"
-        )
-    output.say(f"To go forward again: pgvmig cutover {label} {outcome['previous']}")
+        left = f"{label} {outcome['paused']}"
+        output.say(f"The backfill of {outcome['paused']} is paused: its rows fall behind.")
+        output.say(f"To go forward again: pgvmig resume {left}, pgvmig backfill {left}, then {forward}")
+    else:
+        output.say(f"To go forward again: {forward}")

@@ -12,6 +12,25 @@ AS $$
            ELSE 'have its application embed these rows, or cut over to another version' END
 $$;
 
+-- Whether the worker's walk over the table is over: from then on it only takes what is in the stale log.
+CREATE OR REPLACE FUNCTION pgvmig.is_walked(v pgvmig.version) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT EXISTS (SELECT FROM pgvmig.backfill b WHERE b.version_id = v.version_id AND b.walked)
+$$;
+
+-- The same for rows that the worker does not know of: a vector that was taken away past the triggers.
+CREATE OR REPLACE FUNCTION pgvmig.next_queue(v pgvmig.version) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE v.writer WHEN 'worker' THEN
+               format('SELECT pgvmig.queue_outdated(%L, %L%s), then ', v.relation::text, v.version,
+                      CASE WHEN v.slot <> 'embedding' THEN format(', slot => %L', v.slot) END) END
+           || pgvmig.next_backfill(v)
+$$;
+
 -- Coverage: every row has a vector, or a recorded reason why not. Rows that were written a moment ago are freshness's.
 -- One pass over the table and its vectors.
 CREATE OR REPLACE FUNCTION pgvmig.gate_coverage(v pgvmig.version, terms pgvmig.gate_terms) RETURNS pgvmig.gate_result
@@ -23,8 +42,11 @@ DECLARE
     c record;
     need record;
     found text;
+    unknown boolean;
 BEGIN
     SELECT * INTO c FROM pgvmig.coverage(v.version_id, terms.max_stale_age);
+    unknown := c.missing > 0 AND pgvmig.is_walked(v)
+               AND NOT EXISTS (SELECT FROM pgvmig.stale_row q WHERE q.version_id = v.version_id);
     SELECT * INTO need FROM pgvmig.catching_up(v.version_id, c.missing);
     found := CASE WHEN c.missing > 0 THEN
                  format('%s of %s rows have no vector%s', pgvmig.figure(c.missing), pgvmig.figure(c.total), need.words)
@@ -32,7 +54,7 @@ BEGIN
                          pgvmig.figure(c.missing_recent), age) END;
     RETURN ('coverage', c.missing = 0, found,
             format('every row that was there %s ago has a vector, or a recorded reason why not', age),
-            pgvmig.next_backfill(v), to_jsonb(c) || coalesce(need.figures, '{}'))::pgvmig.gate_result;
+            coalesce(CASE WHEN unknown THEN pgvmig.next_queue(v) END, pgvmig.next_backfill(v)), to_jsonb(c) || coalesce(need.figures, '{}'))::pgvmig.gate_result;
 END
 $$;
 
@@ -153,11 +175,13 @@ BEGIN
                  ELSE format('all %s vectors are of %s', pgvmig.figure(coalesce(counted ->> v.version_id::text, '0')::bigint), v.version) END,
             format('every vector is of %s; only those from before an adoption may have no provenance', v.version),
             CASE WHEN strangers IS NULL THEN NULL
-                 WHEN v.layout = 'table' THEN format('DELETE FROM %s AS x WHERE %s; then ', v.vector_relation, wrong)
+                 WHEN v.layout = 'table' THEN
+                     format('DELETE FROM %s AS x WHERE %s; then ', v.vector_relation, wrong) || pgvmig.next_queue(v)
                  WHEN v.writer = 'worker' THEN format(
                      'UPDATE %s AS x SET (%I, %I, %I, %I) = (NULL, NULL, NULL, NULL) WHERE %s; then ', v.vector_relation,
                      v.vector_column, v.version_id_column, v.source_hash_column, v.embedded_at_column, wrong)
-                 ELSE format('SELECT * FROM %s AS x WHERE %s; ', v.vector_relation, wrong) END || pgvmig.next_backfill(v),
+                     || pgvmig.next_backfill(v)
+                 ELSE format('SELECT * FROM %s AS x WHERE %s; ', v.vector_relation, wrong) || pgvmig.next_backfill(v) END,
             jsonb_build_object('strangers', coalesce(strangers, 0), 'vectors', counted))::pgvmig.gate_result;
 END
 $$;

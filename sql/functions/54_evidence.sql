@@ -151,8 +151,9 @@ BEGIN
 END
 $$;
 
--- Queue every row whose vector is not of its present text and which is in no queue: it changed past the triggers. Reads the
--- whole table. Returns how many; the worker does the rest.
+-- Queue every row whose vector is not of its present text and which is in no queue: it changed past the triggers. Rows that
+-- lost their vector as well, once the worker's walk is over; until then they are not lost, but to come. Reads the whole
+-- table. Returns how many; the worker does the rest.
 CREATE OR REPLACE FUNCTION pgvmig.queue_outdated(relation regclass, version text, slot text DEFAULT 'embedding')
 RETURNS bigint
 LANGUAGE plpgsql
@@ -165,7 +166,7 @@ DECLARE
 BEGIN
     EXECUTE format($query$
         INSERT INTO pgvmig.%1$I (%2$s) SELECT %3$s FROM %4$s
-        WHERE %5$s.%6$I IS NOT NULL AND NOT %7$s AND NOT (%5$s.%8$I IS NULL AND %9$L)
+        WHERE CASE WHEN %5$s.%6$I IS NULL THEN %14$L ELSE NOT %7$s AND NOT (%5$s.%8$I IS NULL AND %9$L) END
           AND NOT EXISTS (SELECT FROM pgvmig.%1$I AS q WHERE %10$s)
           AND NOT EXISTS (SELECT FROM pgvmig.%11$I AS o WHERE %12$s AND o.source_hash = pgvmig.source_hash(pgvmig.%13$I(d.*)))
         $query$,
@@ -175,9 +176,10 @@ BEGIN
         (SELECT string_agg(format('d.%I', k), ', ' ORDER BY i) FROM pgvmig.slot s,
                 unnest(pgvmig.present_names(s.relation, s.key_columns, s.key_numbers)) WITH ORDINALITY AS u (k, i)
          WHERE s.relation = $1 AND s.slot = $3),
-        pgvmig.rows_from(v), pgvmig.vector_alias(v), v.vector_column, pgvmig.is_fresh(v), v.source_hash_column, v.adopted,
+        pgvmig.rows_from(v, 'LEFT JOIN'), pgvmig.vector_alias(v), v.vector_column, pgvmig.is_fresh(v), v.source_hash_column,
+        v.adopted,
         pgvmig.of_row(v, 'q'), pgvmig.fit(v.object_name || '_outcome'), pgvmig.of_row(v, 'o'),
-        pgvmig.fit(v.object_name || '_input'));
+        pgvmig.fit(v.object_name || '_input'), v.writer = 'worker' AND pgvmig.is_walked(v));
     GET DIAGNOSTICS queued = ROW_COUNT;
     RETURN queued;
 END

@@ -121,7 +121,7 @@ def test_vectors_of_another_version_are_found(table, versions, layout):
     )
     assert set(found.found.rpartition(" for ")[2].split(", ")) == {"3", "5", "7"}
     assert (found.measured["strangers"], found.measured["vectors"][str(v2.version_id)]) == (3, 17)
-    assert found.next.endswith("; then pgvmig backfill documents v2")
+    assert found.next.endswith("then pgvmig backfill documents v2")
     table.do(found)
     assert table.ask("provenance").found == "all 17 vectors are of v2"
     table.age("v2", "1 hour")

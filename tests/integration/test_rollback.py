@@ -191,7 +191,11 @@ def test_a_provider_that_is_down_does_not_undo_a_rollback(switched, pgvmig, monk
     assert code == 0
     assert "documents: v2 -> v1" in out
     assert "not embedded yet at the switch: 2. Next: pgvmig backfill documents v1" in out
-    assert "The backfill of v2 is paused. To go on: pgvmig resume documents v2" in out
+    assert "The backfill of v2 is paused: its rows fall behind." in out
+    assert (
+        "forward again: pgvmig resume documents v2, pgvmig backfill documents v2, then pgvmig cutover documents v2"
+        in out
+    )
     assert out.count("BAD") == 2
     assert pgvmig("smoke", "run", "documents")[0] == 4
 

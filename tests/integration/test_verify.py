@@ -144,8 +144,17 @@ def test_vectors_that_are_not_sound(site, vector_type):
         f"rows ({keys(found)}); lengths 0 to 2.828"
     )
     assert sorted(found.measured["keys"]) == ["3", "4", "5"]
-    assert "pgvmig backfill documents v2" in found.next
     assert stored(site) == [("health", True), ("health", False)]
+    statement, then = found.next.split("; then ")
+    assert then == "SELECT pgvmig.queue_outdated('documents', 'v2'), then pgvmig backfill documents v2"
+    assert site.execute(statement).rowcount == 3
+    (coverage,) = verify(site.connection, v2, Terms(max_stale_age=timedelta(0)), Options(), only=["coverage"])
+    told = "SELECT pgvmig.queue_outdated(" if v2.layout == "table" else "pgvmig backfill"
+    assert (coverage.passed, coverage.next.startswith(told)) == (False, True)
+    site.execute("SELECT pgvmig.queue_outdated('documents', 'v2')")
+    site.run()
+    assert verify(site.connection, v2, Terms(), Options(), only=["health"])[0].passed
+    assert site.value("SELECT count(*) FROM documents_v2") == 30
 
 
 def test_an_index_that_finds_too_little(site, indexed, look):
