@@ -187,7 +187,7 @@ def test_retired_and_unknown_versions(searcher, connection, versions):
 
 
 def test_no_active_version(searcher, connection, versions):
-    connection.execute("SELECT pgvmig.roll_back('documents')")
+    connection.execute("SELECT pgvmig.roll_back('documents', 'v1')")
     with pytest.raises(NotFoundError) as caught:
         searcher.search("q")
     assert str(caught.value) == (
@@ -210,7 +210,7 @@ def test_unknown_target(database, versions, embedders):
 
 def test_a_table_made_anew_under_its_name(searcher, connection, versions):
     assert searcher.search("q").version == "v1"
-    connection.execute("SELECT pgvmig.roll_back('documents')")
+    connection.execute("SELECT pgvmig.roll_back('documents', 'v1')")
     for version in versions:
         connection.execute("SELECT pgvmig.drop_version('documents', %s, destroy => true)", (version.version,))
     connection.execute("ALTER TABLE documents RENAME TO old_documents")

@@ -118,6 +118,6 @@ def test_reports_may_go_elsewhere(database, rollout, embedders, by_dsn):
 
 
 def test_a_key_without_an_active_version(connection, versions, searcher):
-    connection.execute("SELECT pgvmig.roll_back('documents')")
+    connection.execute("SELECT pgvmig.roll_back('documents', 'v1')")
     with pytest.raises(NotFoundError, match="documents has no active version"):
         searcher.route("alice")
