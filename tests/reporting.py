@@ -250,17 +250,6 @@ def whole(**changes) -> Facts:
         )
         for v, s, at in steps
     ]
-    evidence = Evidence(
-        version="v2",
-        gate="identity",
-        passed=True,
-        found="50 stored vectors embedded again: cosine 0.9999 at least",
-        wanted="0.999 or more",
-        next_step=None,
-        measured_at=NOW - HOUR,
-        measured_by="dba",
-        same_contract=True,
-    )
     given = {
         "target": "documents",
         "database": "shop",
@@ -276,17 +265,7 @@ def whole(**changes) -> Facts:
         "spans": spans,
         "backfills": [backfill()],
         "gates": gates(),
-        "evidence": [
-            evidence,
-            replace(
-                evidence,
-                gate="recall",
-                passed=False,
-                found="recall@10 is 0.91",
-                wanted="0.95",
-                next_step="SET ef_search",
-            ),
-        ],
+        "evidence": _evidence(),
         "evaluations": [
             evaluation(1, -0.02, verdict="NO-GO"),
             evaluation(2, 0.03, verdict="INCONCLUSIVE", pilot=True),
@@ -303,6 +282,22 @@ def whole(**changes) -> Facts:
         ],
     }
     return Facts(**(given | changes))
+
+
+def _evidence() -> list[Evidence]:
+    identity = Evidence(
+        version="v2",
+        gate="identity",
+        passed=True,
+        found="50 stored vectors embedded again: cosine 0.9999 at least",
+        wanted="0.999 or more",
+        next_step=None,
+        measured_at=NOW - HOUR,
+        measured_by="dba",
+        same_contract=True,
+    )
+    found = {"gate": "recall", "passed": False, "found": "recall@10 is 0.91", "wanted": "0.95"}
+    return [identity, replace(identity, **found, next_step="SET ef_search")]
 
 
 def _old_contract() -> dict[str, object]:

@@ -79,6 +79,19 @@ BEGIN
 END
 $$;
 
+-- An event of what changes no state, so that the lifecycle's diary does not see it.
+CREATE OR REPLACE FUNCTION pgvmig.record_event(v pgvmig.version, verb text, reason text, detail jsonb) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO pgvmig.event (source, verb, relation, slot, version, reason, revision, detail)
+    VALUES (coalesce(nullif(current_setting('pgvmig.source', true), ''), 'sql'), $2,
+            pgvmig.label(v.relation, 'embedding'), v.slot, v.version, $3,
+            nullif(current_setting('pgvmig.revision', true), ''), $4)
+$$;
+
+REVOKE ALL ON FUNCTION pgvmig.record_event FROM PUBLIC;
+
 CREATE OR REPLACE TRIGGER frozen BEFORE UPDATE OR DELETE ON pgvmig.contract
     FOR EACH ROW EXECUTE FUNCTION pgvmig.refuse_change();
 

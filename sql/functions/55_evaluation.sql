@@ -31,11 +31,8 @@ BEGIN
         RETURN false;
     END IF;
     UPDATE pgvmig.version x SET thresholds = $3 WHERE x.version_id = v.version_id;
-    INSERT INTO pgvmig.event (source, verb, relation, slot, version, reason, revision, detail)
-    VALUES (coalesce(nullif(current_setting('pgvmig.source', true), ''), 'sql'),
-            CASE WHEN $3 IS NULL THEN 'require no evaluation' ELSE 'require evaluation' END,
-            pgvmig.label($1, 'embedding'), $4, $2, $5, nullif(current_setting('pgvmig.revision', true), ''),
-            jsonb_build_object('thresholds', $3, 'before', v.thresholds));
+    PERFORM pgvmig.record_event(v, CASE WHEN $3 IS NULL THEN 'require no evaluation' ELSE 'require evaluation' END, $5,
+                                jsonb_build_object('thresholds', $3, 'before', v.thresholds));
     RETURN true;
 END
 $$;

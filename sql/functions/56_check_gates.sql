@@ -70,31 +70,38 @@ BEGIN
 END
 $$;
 
--- Raises PV002 with the first gate that fails, all of them in its DETAIL; returns what was measured.
+-- Raises PV002 with the first gate that fails and is not skipped, all of them in its DETAIL; returns what was measured.
+-- `cannot` says what they keep it from.
+CREATE OR REPLACE FUNCTION pgvmig.require_passed(v pgvmig.version, results pgvmig.gate_result[], skip text[], cannot text)
+RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    failures pgvmig.gate_result[] := ARRAY(
+        SELECT g FROM unnest(results) AS g WHERE g.passed IS NOT TRUE AND g.gate <> ALL (coalesce(skip, '{}')));
+BEGIN
+    IF cardinality(failures) > 0 THEN
+        RAISE EXCEPTION '% % %: %', pgvmig.label(v.relation, v.slot), v.version, cannot, failures[1].found
+            USING ERRCODE = 'PV002', HINT = failures[1].next,
+                  DETAIL = (SELECT jsonb_object_agg(f.gate, to_jsonb(f))::text FROM unnest(failures) AS f);
+    END IF;
+    RETURN (SELECT coalesce(jsonb_object_agg(g.gate, g.measured || jsonb_build_object('passed', g.passed)), '{}')
+            FROM unnest(results) AS g);
+END
+$$;
+
+-- The gates of a switch, or PV002. What is to be skipped is looked at first: gates may take a while.
 CREATE OR REPLACE FUNCTION pgvmig.require_gates(v pgvmig.version, terms pgvmig.gate_terms, skip text[], reason text)
 RETURNS jsonb
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    results pgvmig.gate_result[];
-    failures pgvmig.gate_result[];
 BEGIN
-    results := ARRAY(SELECT g FROM pgvmig.check_gates(v.version_id, terms) AS g);
     PERFORM pgvmig.require_skippable(skip, reason, ARRAY(
         SELECT substr(p.proname, 6) FROM pg_proc p
         WHERE p.pronamespace = 'pgvmig'::regnamespace AND p.proname LIKE 'gate\_%' ORDER BY p.proname)
         || ARRAY['standbys']);  -- asked by the client, who has their connections (pgvmig/pacing/quiet.py)
-    failures := ARRAY(SELECT g FROM unnest(results) AS g
-                      WHERE g.passed IS NOT TRUE AND g.gate <> ALL (coalesce(skip, '{}')));
-    IF cardinality(failures) > 0 THEN
-        RAISE EXCEPTION '% % is not ready: %', pgvmig.label(v.relation, v.slot), v.version,
-            failures[1].found
-            USING ERRCODE = 'PV002',
-                  HINT = failures[1].next,
-                  DETAIL = (SELECT jsonb_object_agg(f.gate, to_jsonb(f))::text FROM unnest(failures) AS f);
-    END IF;
-    RETURN (SELECT coalesce(jsonb_object_agg(g.gate, g.measured || jsonb_build_object('passed', g.passed)), '{}')
-            FROM unnest(results) AS g);
+    RETURN pgvmig.require_passed(v, ARRAY(SELECT g FROM pgvmig.check_gates(v.version_id, terms) AS g), skip, 'is not ready');
 END
 $$;

@@ -57,10 +57,7 @@ BEGIN
         RETURN false;
     END IF;
     UPDATE pgvmig.version x SET search = set_search.search WHERE x.version_id = v.version_id;
-    INSERT INTO pgvmig.event (source, verb, relation, slot, version, reason, revision, detail)
-    VALUES (coalesce(nullif(current_setting('pgvmig.source', true), ''), 'sql'), 'tune',
-            pgvmig.label($1, 'embedding'), $4, v.version, reason, nullif(current_setting('pgvmig.revision', true), ''),
-            jsonb_build_object('before', v.search, 'after', set_search.search));
+    PERFORM pgvmig.record_event(v, 'tune', reason, jsonb_build_object('before', v.search, 'after', set_search.search));
     IF v.state = 'active' THEN
         PERFORM pg_notify('pgvmig_switch', format('%s %s', pgvmig.label($1, $4), v.version));
     END IF;

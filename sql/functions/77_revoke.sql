@@ -156,7 +156,7 @@ BEGIN
     outcome := jsonb_build_object(
         'changed', true, 'version', v.version, 'readers_left', pgvmig.readers_left(v.view),
         'revoked', (SELECT jsonb_agg(DISTINCT coalesce(g ->> 'grantee', 'PUBLIC')) FROM jsonb_array_elements(grants) AS g));
-    PERFORM pgvmig.record_reading_right(v, 'revoke reading', reason, outcome || jsonb_build_object('grants', grants));
+    PERFORM pgvmig.record_event(v, 'revoke reading', reason, outcome || jsonb_build_object('grants', grants));
     RETURN outcome;
 END
 $$;
@@ -181,7 +181,7 @@ BEGIN
     IF v.layout = 'table' AND NOT (pgvmig.gate_privacy(v, NULL)).passed THEN
         PERFORM pgvmig.dress_vectors(v);  -- the right to read the rows was taken away meanwhile
     END IF;
-    PERFORM pgvmig.record_reading_right(v, 'give back reading', reason, outcome);
+    PERFORM pgvmig.record_event(v, 'give back reading', reason, outcome);
     RETURN outcome;
 END
 $$;
@@ -202,17 +202,6 @@ BEGIN
 END
 $$;
 
--- No state changes with it, so the lifecycle's diary does not see it.
-CREATE OR REPLACE FUNCTION pgvmig.record_reading_right(v pgvmig.version, verb text, reason text, detail jsonb) RETURNS void
-LANGUAGE sql
-SET search_path = pg_catalog, pg_temp
-AS $$
-    INSERT INTO pgvmig.event (source, verb, relation, slot, version, reason, revision, detail)
-    VALUES (coalesce(nullif(current_setting('pgvmig.source', true), ''), 'sql'), $2,
-            pgvmig.label(v.relation, 'embedding'), v.slot, v.version, $3,
-            nullif(current_setting('pgvmig.revision', true), ''), $4)
-$$;
-
 REVOKE ALL ON FUNCTION
-    pgvmig.apply_grants, pgvmig.revoke_reading, pgvmig.give_back, pgvmig.restore_reading, pgvmig.record_reading_right
+    pgvmig.apply_grants, pgvmig.revoke_reading, pgvmig.give_back, pgvmig.restore_reading
 FROM PUBLIC;

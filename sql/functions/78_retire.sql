@@ -82,26 +82,15 @@ BEGIN
 END
 $$;
 
--- Raises PV002 with the first gate that fails, all of them in its DETAIL; returns what was measured.
+-- The gates of retiring, or PV002.
 CREATE OR REPLACE FUNCTION pgvmig.require_retire_gates(v pgvmig.version, soak interval, skip text[], reason text) RETURNS jsonb
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    results pgvmig.gate_result[];
-    failures pgvmig.gate_result[];
 BEGIN
     PERFORM pgvmig.require_skippable(skip, reason, ARRAY['soak', 'unused']);
-    results := ARRAY(SELECT g FROM pgvmig.check_retire_gates(v.version_id, soak) AS g);
-    failures := ARRAY(SELECT g FROM unnest(results) AS g
-                      WHERE g.passed IS NOT TRUE AND g.gate <> ALL (coalesce(skip, '{}')));
-    IF cardinality(failures) > 0 THEN
-        RAISE EXCEPTION '% % is not to be retired yet: %', pgvmig.label(v.relation, v.slot), v.version, failures[1].found
-            USING ERRCODE = 'PV002', HINT = failures[1].next,
-                  DETAIL = (SELECT jsonb_object_agg(f.gate, to_jsonb(f))::text FROM unnest(failures) AS f);
-    END IF;
-    RETURN (SELECT coalesce(jsonb_object_agg(g.gate, g.measured || jsonb_build_object('passed', g.passed)), '{}')
-            FROM unnest(results) AS g);
+    RETURN pgvmig.require_passed(v, ARRAY(SELECT g FROM pgvmig.check_retire_gates(v.version_id, soak) AS g), skip,
+                                 'is not to be retired yet');
 END
 $$;
 

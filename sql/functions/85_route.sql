@@ -104,7 +104,7 @@ BEGIN
         UPDATE pgvmig.version x SET state = 'ready' WHERE x.version_id = v.version_id;
     END IF;
     PERFORM pgvmig.end_verb();
-    PERFORM pgvmig.write_route(v, share, left_keys), pgvmig.record_route(v, reason, outcome);
+    PERFORM pgvmig.write_route(v, share, left_keys), pgvmig.record_event(v, 'route', reason, outcome);
     RETURN outcome;
 END
 $$;
@@ -131,7 +131,7 @@ BEGIN
     END IF;
     outcome := jsonb_build_object('changed', true, 'version', was.version, 'percent', 0, 'was', was.percent,
                                   'keys', '[]'::jsonb, 'removed', to_jsonb(was.keys));
-    PERFORM pgvmig.write_route(v, 0, '{}'), pgvmig.record_route(v, reason, outcome)
+    PERFORM pgvmig.write_route(v, 0, '{}'), pgvmig.record_event(v, 'route', reason, outcome)
     FROM pgvmig.version v WHERE v.version_id = was.version_id;
     RETURN outcome;
 END
@@ -154,17 +154,6 @@ BEGIN
     SELECT v.relation, v.slot, k, v.version_id FROM unnest(keys) AS k
     ON CONFLICT DO NOTHING;
 END
-$$;
-
--- No state changes with a route, so the lifecycle's diary does not see it.
-CREATE OR REPLACE FUNCTION pgvmig.record_route(v pgvmig.version, reason text, outcome jsonb) RETURNS void
-LANGUAGE sql
-SET search_path = pg_catalog, pg_temp
-AS $$
-    INSERT INTO pgvmig.event (source, verb, relation, slot, version, reason, revision, detail)
-    VALUES (coalesce(nullif(current_setting('pgvmig.source', true), ''), 'sql'), 'route',
-            pgvmig.label(v.relation, 'embedding'), v.slot, v.version, reason,
-            nullif(current_setting('pgvmig.revision', true), ''), outcome)
 $$;
 
 -- Whoever takes a version away, by whichever verb: while keys go there, no.
@@ -190,5 +179,5 @@ CREATE OR REPLACE TRIGGER routed BEFORE UPDATE OF state OR DELETE ON pgvmig.vers
     FOR EACH ROW EXECUTE FUNCTION pgvmig.keep_routed();
 
 REVOKE ALL ON FUNCTION
-    pgvmig.set_route, pgvmig.unroute, pgvmig.write_route, pgvmig.record_route
+    pgvmig.set_route, pgvmig.unroute, pgvmig.write_route
 FROM PUBLIC;
