@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 LOCK := requirements/dev.txt
+# LangChain, LlamaIndex and pgai, whose tables are adopted in the tests: they want older libraries than ours.
+STORES := .venv-stores
 ROWS ?= 1500
 PYTEST_ARGS ?=
 # One more than a small machine has cores: many tests wait for a worker's, a server's or a standby's next move.
@@ -10,7 +12,7 @@ WORKERS ?= 3
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs bench bench-peers lock clean
+.PHONY: help setup stores demo test lint docs bench bench-peers lock clean
 
 help: ## what each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -24,6 +26,13 @@ $(VENV)/.done: $(LOCK) pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+stores: $(STORES)/.done ## build .venv-stores: the libraries whose tables the tests adopt
+
+$(STORES)/.done: requirements/stores.txt
+	$(PYTHON) -m venv $(STORES)
+	$(STORES)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
+	@touch $@
+
 demo: setup ## one whole migration on the embedded PostgreSQL, with live traffic
 	$(BIN)/pgvmig demo --rows $(ROWS)
 
@@ -33,7 +42,7 @@ lint: setup ## ruff, mypy --strict, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint ## lint, then every test
+test: lint stores ## lint, then every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 docs: setup ## write docs/cli.md and the tables of docs/pacing.md again
@@ -50,6 +59,8 @@ lock: setup ## write the lock file again from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --extra test --universal --python-version 3.11 \
 	  --generate-hashes --no-header --quiet -o $(LOCK)
+	$(BIN)/uv pip compile requirements/stores.in --universal --python-version 3.11 \
+	  --generate-hashes --no-header --quiet -o requirements/stores.txt
 
 clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) .venv-peers dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(STORES) .venv-peers dist .mypy_cache .ruff_cache .pytest_cache

@@ -205,10 +205,14 @@ class IndexEmbeddingOp(EmbeddingOp):
         options: dict[str, Any] | None = None,
         schema: str | None = None,
         slot: str = "embedding",
+        quantize: str | None = None,
+        after_backfill: bool = False,
     ) -> None:
         super().__init__(table, version, schema, slot)
         self.method = method
         self.options = options
+        self.quantize = quantize
+        self.after_backfill = after_backfill
 
     @classmethod
     def index_embedding(
@@ -220,12 +224,17 @@ class IndexEmbeddingOp(EmbeddingOp):
         options: dict[str, Any] | None = None,
         schema: str | None = None,
         slot: str = "embedding",
+        quantize: str | None = None,
+        after_backfill: bool = False,
     ) -> None:
         """Build the version's index CONCURRENTLY, after its backfill; `options` are the access method's, such as `m`.
 
-        Refused while more than a tenth of the rows has no vector, unless `-x pgvmig_early_index=documents.v2`.
+        Refused while more than a tenth of the rows has no vector, unless `-x pgvmig_early_index=documents.v2`. With
+        `after_backfill` it is recorded instead, as in the revision that adds the version: `pgvmig index` builds it
+        then, and a cutover asks for it. `quantize` makes the index one over smaller vectors: `halfvec`, or `binary`, whose
+        searches rank again by the vectors themselves.
         """
-        operations.invoke(cls(table, version, method, options, schema, slot))
+        operations.invoke(cls(table, version, method, options, schema, slot, quantize, after_backfill))
 
     def reverse(self) -> MigrateOperation:
         """Return the downgrade."""

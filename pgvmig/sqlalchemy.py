@@ -1,0 +1,94 @@
+"""What a service declares: the contract of an embedding, once, beside the table it belongs to.
+
+    class Document(Base):
+        __tablename__ = "documents"
+        __table_args__ = (
+            Embedding(model="text-embedding-3-small", model_version="2024-01-25", dimensions=1536, input="body"),
+        )
+
+`alembic revision --autogenerate` writes the migration from it; see docs/alembic.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sqlalchemy import MetaData, Table
+from sqlalchemy.schema import SchemaItem
+
+from pgvmig.contract import Contract
+from pgvmig.errors import ContractError
+from pgvmig.names import DEFAULT_SLOT
+
+_INFO = "pgvmig"
+
+
+class Embedding(SchemaItem):
+    """An embedding of a table, as an argument of `Table`, in `__table_args__`, or given to `declare`.
+
+    `contract` are the keys of the contract (`model`, `model_version`, `dimensions`, `input`, ...); a change of any of
+    them is another space, for which autogenerate adds the next version. `layout` is where a new version's vectors
+    live. `adopt` is the column whose vectors become the first version. `index` is the access method of its index, None
+    for none, with its `index_options`, and `quantize` (`halfvec`, `binary`) for an index over smaller vectors. `search`
+    is how services shall search it. Raises ContractError.
+    """
+
+    __visit_name__ = "pgvmig_embedding"
+
+    def __init__(
+        self,
+        *,
+        slot: str = DEFAULT_SLOT,
+        layout: str = "column",
+        adopt: str | None = None,
+        index: str | None = "hnsw",
+        index_options: Mapping[str, Any] | None = None,
+        quantize: str | None = None,
+        search: Mapping[str, Any] | None = None,
+        **contract: Any,
+    ) -> None:
+        self.slot = slot
+        self.layout = layout
+        self.adopt = adopt
+        self.index = index
+        self.index_options = dict(index_options or {})
+        self.quantize = quantize
+        self.search = None if search is None else dict(search)
+        self.contract = Contract.of(contract)
+        self.given = dict(contract)
+
+    def _set_parent(self, parent: Any, **_: Any) -> None:
+        _keep(parent.info, self, parent.fullname)
+
+
+def declare(metadata: MetaData, table: str, embedding: Embedding, schema: str | None = None) -> None:
+    """Declare an embedding of a table that the metadata does not describe: plain `MetaData`, no model."""
+    tables = metadata.info.setdefault(_INFO, {})
+    _keep(tables.setdefault((schema, table), {}), embedding, table)
+
+
+def declared(metadata: MetaData) -> Iterator[tuple[str | None, str, Embedding]]:
+    """Yield (schema, table, embedding) for each that the metadata declares."""
+    for table in metadata.tables.values():
+        for embedding in table.info.get(_INFO, {}).values():
+            yield table.schema, table.name, embedding
+    for (schema, name), info in metadata.info.get(_INFO, {}).items():
+        for embedding in info.get(_INFO, {}).values():
+            yield schema, name, embedding
+
+
+def declared_of(table: Table) -> list[Embedding]:
+    """Return the embeddings that a table declares."""
+    return list(table.info.get(_INFO, {}).values())
+
+
+def _keep(info: dict[Any, Any], embedding: Embedding, table: str) -> None:
+    slots = info.setdefault(_INFO, {})
+    if embedding.slot in slots:
+        raise ContractError(
+            f"{table} declares two embeddings in the slot {embedding.slot!r}",
+            hazard="Only one of them could be the active version's",
+            next_step="give each a slot of its own: Embedding(slot='summary', ...)",
+        )
+    slots[embedding.slot] = embedding
