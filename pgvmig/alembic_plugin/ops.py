@@ -231,8 +231,8 @@ class IndexEmbeddingOp(EmbeddingOp):
 
         Refused while more than a tenth of the rows has no vector, unless `-x pgvmig_early_index=documents.v2`. With
         `after_backfill` it is recorded instead, as in the revision that adds the version: `pgvmig index` builds it
-        then, and a cutover asks for it. `quantize` makes the index one over smaller vectors: `halfvec`, or `binary`, whose
-        searches rank again by the vectors themselves.
+        then, and a cutover asks for it. `quantize` makes the index one over smaller vectors: `halfvec`, or `binary`,
+        whose searches rank again by the vectors themselves.
         """
         operations.invoke(cls(table, version, method, options, schema, slot, quantize, after_backfill))
 
