@@ -59,32 +59,29 @@ class Embedding(SchemaItem):
         self.given = dict(contract)
 
     def _set_parent(self, parent: Any, **_: Any) -> None:
-        _keep(parent.info, self, parent.fullname)
+        _keep(parent.metadata, parent.schema, parent.name, self)
 
 
 def declare(metadata: MetaData, table: str, embedding: Embedding, schema: str | None = None) -> None:
     """Declare an embedding of a table that the metadata does not describe: plain `MetaData`, no model."""
-    tables = metadata.info.setdefault(_INFO, {})
-    _keep(tables.setdefault((schema, table), {}), embedding, table)
+    _keep(metadata, schema or metadata.schema, table, embedding)
 
 
 def declared(metadata: MetaData) -> Iterator[tuple[str | None, str, Embedding]]:
     """Yield (schema, table, embedding) for each that the metadata declares."""
-    for table in metadata.tables.values():
-        for embedding in table.info.get(_INFO, {}).values():
-            yield table.schema, table.name, embedding
-    for (schema, name), info in metadata.info.get(_INFO, {}).items():
-        for embedding in info.get(_INFO, {}).values():
-            yield schema, name, embedding
+    for (schema, table), slots in metadata.info.get(_INFO, {}).items():
+        for embedding in slots.values():
+            yield schema, table, embedding
 
 
 def declared_of(table: Table) -> list[Embedding]:
     """Return the embeddings that a table declares."""
-    return list(table.info.get(_INFO, {}).values())
+    return list(table.metadata.info.get(_INFO, {}).get((table.schema, table.name), {}).values())
 
 
-def _keep(info: dict[Any, Any], embedding: Embedding, table: str) -> None:
-    slots = info.setdefault(_INFO, {})
+# With the metadata and not with the table: Alembic writes a table's info into op.create_table().
+def _keep(metadata: MetaData, schema: str | None, table: str, embedding: Embedding) -> None:
+    slots = metadata.info.setdefault(_INFO, {}).setdefault((schema, table), {})
     if embedding.slot in slots:
         raise ContractError(
             f"{table} declares two embeddings in the slot {embedding.slot!r}",

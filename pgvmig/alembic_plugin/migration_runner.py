@@ -39,18 +39,10 @@ class MigrationRunner:
 
     def run(self, statement: sql.SQL | sql.Composed) -> list[Row]:
         """See Runner."""
-        text = files.text(statement)
         if self.offline:
-            self._context.impl.static_output(f"{text};")
+            self._context.impl.static_output(f"{files.text(statement)};")
             return []
-        connection = self.connection
-        try:
-            # no_parameters: a percent sign in the text is a percent sign. For this statement only: what the revision
-            # does next, SQLAlchemy has doubled the percent signs of.
-            result = connection.exec_driver_sql(text, execution_options={"no_parameters": True})
-            return [dict(row) for row in result.mappings()] if result.returns_rows else []
-        except DBAPIError as error:
-            raise translate(error.orig or error) from error
+        return rows(self.connection, statement)
 
     def note(self, text: str) -> None:
         """See Runner."""
@@ -80,6 +72,17 @@ class MigrationRunner:
         given: Any = environment.get_x_argument() if environment is not None else []
         pairs = [argument.partition("=") for argument in given]
         return {value for name, _, value in pairs if name == key}
+
+
+def rows(connection: Connection, statement: sql.SQL | sql.Composed) -> list[Row]:
+    """Run one statement on SQLAlchemy's connection and return its rows. Raises the errors of pgvmig/errors.py."""
+    try:
+        # no_parameters: a percent sign in the text is a percent sign. For this statement only: what the revision
+        # does next, SQLAlchemy has doubled the percent signs of.
+        result = connection.exec_driver_sql(files.text(statement), execution_options={"no_parameters": True})
+        return [dict(row) for row in result.mappings()] if result.returns_rows else []
+    except DBAPIError as error:
+        raise translate(error.orig or error) from error
 
 
 def begin(operations: Operations) -> MigrationRunner:

@@ -1,8 +1,8 @@
 """The operations, as data: what a revision says. Executing them is toimpl.py's part.
 
 Alembic compiles the signatures again as text, so they start `(cls, operations, ...)` and their defaults are plain.
-Every operation has `to_diff_tuple()` for `alembic check`; those that add something or switch have `reverse()`.
-What takes away has none: only the revision that added it knows the contract.
+Every operation has `to_diff_tuple()` for `alembic check`, and `reverse()`. What takes away can be turned round only
+where it came from turning round what added it, as in autogenerate: nothing else knows the contract.
 """
 
 from __future__ import annotations
@@ -24,10 +24,27 @@ class EmbeddingOp(MigrateOperation):
         self.version = version
         self.schema = schema
         self.slot = slot
+        # what it undoes, where that is known: its downgrade
+        self.undoes: MigrateOperation | None = None
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
         """Return what `alembic check` shows."""
-        return (self.name, self.schema, self.table, self.slot, self.version)
+        return (self.name, self.schema, self.table, self.slot, self.version, *self.details())
+
+    def details(self) -> tuple[Any, ...]:
+        """Return what `alembic check` shows besides the version."""
+        return ()
+
+    def reverse(self) -> MigrateOperation:
+        """Return the downgrade. Raises ValueError where it is not known, as Alembic's own operations do."""
+        if self.undoes is None:
+            raise ValueError(f"{self.name} cannot be reversed: it does not say what was there before")
+        return self.undoes
+
+    def undone_by(self, other: EmbeddingOp) -> EmbeddingOp:
+        """Return the downgrade, which knows its own way back: this."""
+        other.undoes = self
+        return other
 
 
 @Operations.register_operation("add_embedding")
@@ -81,7 +98,11 @@ class AddEmbeddingOp(EmbeddingOp):
 
     def reverse(self) -> MigrateOperation:
         """Return the downgrade."""
-        return DropEmbeddingOp(self.table, self.version, self.schema, self.slot)
+        return self.undone_by(DropEmbeddingOp(self.table, self.version, self.schema, self.slot))
+
+    def details(self) -> tuple[Any, ...]:
+        """Return the contract as it is compared."""
+        return (Contract.of(self.contract).as_dict(),)
 
 
 @Operations.register_operation("set_embedding_search")
@@ -95,6 +116,10 @@ class SetEmbeddingSearchOp(EmbeddingOp):
     ) -> None:
         super().__init__(table, version, schema, slot)
         self.search = search
+
+    def details(self) -> tuple[Any, ...]:
+        """Return the settings."""
+        return (self.search,)
 
     @classmethod
     def set_embedding_search(
@@ -174,7 +199,11 @@ class AdoptEmbeddingOp(EmbeddingOp):
 
     def reverse(self) -> MigrateOperation:
         """Return the downgrade."""
-        return ReleaseEmbeddingOp(self.table, self.version, self.schema, self.slot)
+        return self.undone_by(ReleaseEmbeddingOp(self.table, self.version, self.schema, self.slot))
+
+    def details(self) -> tuple[Any, ...]:
+        """Return the column, and the contract as it is compared."""
+        return (self.column, Contract.of(self.contract).as_dict())
 
 
 @Operations.register_operation("release_embedding")
@@ -238,7 +267,13 @@ class IndexEmbeddingOp(EmbeddingOp):
 
     def reverse(self) -> MigrateOperation:
         """Return the downgrade."""
-        return DropEmbeddingIndexOp(self.table, self.version, self.method, self.schema, self.slot)
+        if self.undoes is not None:  # the index that there was before
+            return self.undoes
+        return self.undone_by(DropEmbeddingIndexOp(self.table, self.version, self.method, self.schema, self.slot))
+
+    def details(self) -> tuple[Any, ...]:
+        """Return what index it is."""
+        return (self.method, self.options or {}, self.quantize)
 
 
 @Operations.register_operation("drop_embedding_index")
@@ -315,9 +350,10 @@ class CutOverEmbeddingOp(SwitchOp):
 
 @Operations.register_operation("roll_back_embedding")
 class RollBackEmbeddingOp(SwitchOp):
-    """Undo cut_over_embedding."""
+    """Undo cut_over_embedding. `after`: the revision that cut over, which a rollback must follow on every database."""
 
     name = "roll_back_embedding"
+    after: str | None = None
 
     @classmethod
     def roll_back_embedding(
@@ -379,6 +415,8 @@ class RetireEmbeddingOp(SwitchOp):
 @Operations.register_operation("refresh_embedding_views")
 class RefreshEmbeddingViewsOp(MigrateOperation):
     """Show columns that the application added."""
+
+    name = "refresh_embedding_views"
 
     def __init__(self, table: str, schema: str | None = None, slot: str = "embedding") -> None:
         self.table = table

@@ -11,6 +11,8 @@ from alembic.operations import MigrateOperation, Operations
 class InstallOp(MigrateOperation):
     """Install the control schema."""
 
+    name = "install_pgvmig"
+
     def __init__(self, version: int | None = None) -> None:
         self.version = version
 
@@ -35,6 +37,8 @@ class InstallOp(MigrateOperation):
 class UpgradeOp(InstallOp):
     """Upgrade the control schema."""
 
+    name = "upgrade_pgvmig"
+
     @classmethod
     def upgrade_pgvmig(cls, operations: Operations, version: int) -> None:
         """Upgrade the control schema to this toolkit's, which must be `version` or newer. Its downgrade does nothing:
@@ -54,6 +58,8 @@ class UpgradeOp(InstallOp):
 @Operations.register_operation("uninstall_pgvmig")
 class UninstallOp(MigrateOperation):
     """Drop the control schema."""
+
+    name = "uninstall_pgvmig"
 
     @classmethod
     def uninstall_pgvmig(cls, operations: Operations) -> None:

@@ -1,0 +1,110 @@
+"""Keep autogenerate away from what belongs to pgvmig, and from changes that would destroy vectors.
+
+Filters keep the other comparators from finding it, so that they do not log it either. What they find all the same, as
+a plugin may that asks no filter, is taken out at the end.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from alembic.operations import MigrateOperation
+from alembic.operations import ops as alembic_ops
+
+from pgvmig.alembic_plugin.notice import NoticeOp
+from pgvmig.alembic_plugin.recorded import OwnNames, Place
+
+if TYPE_CHECKING:
+    from alembic.autogenerate.api import AutogenContext
+
+log = logging.getLogger("alembic.autogenerate.pgvmig")
+
+SCHEMA = "pgvmig"
+_VECTOR_TYPES = ("vector", "halfvec")
+
+
+def filter_own(context: AutogenContext, own: OwnNames) -> None:
+    """Let the comparators of this run pass over what is ours, beside the user's own filters."""
+
+    def is_wanted_name(name: str | None, type_: str, _parents: Any) -> bool:
+        return not (type_ == "schema" and name == SCHEMA)
+
+    def is_wanted(item: Any, name: Any, type_: str, _reflected: bool, _other: Any) -> bool:
+        if type_ == "table":
+            return not _is_own_table(own, (item.schema, name))
+        table = getattr(item, "table", None)
+        return table is None or not _is_own(own, (table.schema, table.name), str(name))
+
+    # Alembic has no public way to add one from a plugin; the tests run with its oldest and newest release
+    context._name_filters.append(is_wanted_name)  # noqa: SLF001
+    context._object_filters.append(is_wanted)  # noqa: SLF001
+
+
+def _is_own_table(own: OwnNames, place: Place) -> bool:
+    return place[0] == SCHEMA or place in own.tables
+
+
+def _is_own(own: OwnNames, place: Place, name: str) -> bool:
+    return _is_own_table(own, place) or (place, name) in own.columns or (place, name) in own.others
+
+
+def without_own(operations: Iterable[Any], own: OwnNames) -> list[MigrateOperation]:
+    """Return the operations without what is on ours; the containers among them are changed in place."""
+    return [kept for operation in operations for kept in _kept(operation, own)]
+
+
+def _kept(operation: Any, own: OwnNames) -> Iterator[MigrateOperation]:
+    place: Place = (getattr(operation, "schema", None), getattr(operation, "table_name", ""))
+    if isinstance(operation, alembic_ops.ModifyTableOps):
+        operation.ops = without_own(operation.ops, own)
+        if operation.ops:
+            yield operation
+    elif isinstance(operation, alembic_ops.CreateTableOp):
+        operation.columns = [c for c in operation.columns if (place, getattr(c, "name", None)) not in own.columns]
+        if not _is_own_table(own, place):
+            yield operation
+    elif isinstance(operation, alembic_ops.AlterColumnOp):
+        yield from _altered(operation, own, place)
+    elif not place[1] or not _touches_own(operation, own, place):
+        yield operation
+
+
+def _touches_own(operation: Any, own: OwnNames, place: Place) -> bool:
+    if _is_own_table(own, place):
+        return True
+    if isinstance(operation, alembic_ops.CreateIndexOp):
+        return any((place, getattr(column, "name", column)) in own.columns for column in operation.columns)
+    if isinstance(operation, alembic_ops.DropColumnOp) and (place, operation.column_name) in own.adopted:
+        log.warning(
+            "%s.%s holds the vectors of a version: it is not dropped before that is retired. Next: pgvmig status",
+            *(place[1], operation.column_name),
+        )
+        return True
+    names = (getattr(operation, name, None) for name in ("column_name", "index_name", "constraint_name"))
+    added = getattr(getattr(operation, "column", None), "name", None)
+    return any(name is not None and _is_own(own, place, str(name)) for name in (*names, added))
+
+
+def _altered(operation: alembic_ops.AlterColumnOp, own: OwnNames, place: Place) -> Iterator[MigrateOperation]:
+    if _is_own(own, place, operation.column_name):
+        return
+    if operation.modify_type is not None and _is_vector(operation.modify_type):
+        text = (
+            f"{place[1]}.{operation.column_name}: {operation.existing_type} -> {operation.modify_type} is not written. "
+            "ALTER COLUMN ... TYPE keeps no vector and makes none of the new model"
+        )
+        log.warning("%s", text)
+        operation.modify_type = None
+        if (place, operation.column_name) not in own.adopted:
+            yield NoticeOp(
+                f"{text}. Next: declare Embedding(..., adopt={operation.column_name!r}) with the model that wrote the "
+                "vectors, then change its model"
+            )
+    if operation.has_changes():
+        yield operation
+
+
+def _is_vector(kind: Any) -> bool:
+    return str(kind).partition("(")[0].strip().lower() in _VECTOR_TYPES

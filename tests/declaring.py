@@ -1,0 +1,117 @@
+"""An Alembic project whose revisions autogenerate writes from a test's models."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from migrating import OwnProject
+from sqlalchemy import BigInteger, Column, MetaData, Table, Text
+
+from pgvmig.sqlalchemy import Embedding
+
+ENV = """
+from alembic import context
+from sqlalchemy import create_engine, pool
+
+config = context.config
+OPTIONS = dict(
+    target_metadata=config.attributes.get("metadata"),
+    version_table="my_revisions",
+    transaction_per_migration=True,
+    autogenerate_plugins=["alembic.autogenerate.*", "pgvmig.*"],
+) | config.attributes.get("options", {})
+if context.is_offline_mode():
+    context.configure(dialect_name="postgresql", literal_binds=True, **OPTIONS)
+    with context.begin_transaction():
+        context.run_migrations()
+else:
+    engine = create_engine(config.get_main_option("sqlalchemy.url"), poolclass=pool.NullPool)
+    with engine.connect() as connection:
+        context.configure(connection=connection, **OPTIONS)
+        with context.begin_transaction():
+            context.run_migrations()
+"""
+
+SCRIPT = """# ${message}
+${imports if imports else ""}
+import sqlalchemy as sa
+from alembic import op
+
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+branch_labels = ${repr(branch_labels)}
+depends_on = ${repr(depends_on)}
+
+
+def upgrade():
+    ${upgrades if upgrades else "pass"}
+
+
+def downgrade():
+    ${downgrades if downgrades else "pass"}
+"""
+
+CONTRACT: dict[str, Any] = {
+    "provider": "new",
+    "model": "hash",
+    "model_version": "1",
+    "dimensions": 8,
+    "input": "body",
+}
+
+
+@dataclass
+class ModelProject(OwnProject):
+    """`metadata` are the models, `settings` more options of context.configure()."""
+
+    env: str = ENV
+    metadata: Any = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        (self.folder / "script.py.mako").write_text(SCRIPT)
+
+    def autogenerate(self, **options: Any) -> str:
+        """Write the next revision and return its text."""
+        name = f"a{len(self.revisions) + 1}"
+        with self._environment():
+            script = command.revision(self._config(), autogenerate=True, rev_id=name, message="models", **options)
+        self.revisions.append(name)
+        return Path(script.path).read_text(encoding="utf-8")
+
+    def check(self) -> None:
+        """Run `alembic check`."""
+        config = self._config()
+        config.stdout = io.StringIO()
+        with self._environment():
+            command.check(config)
+
+    def _config(self, *told: str) -> Any:
+        config = super()._config(*told)
+        config.attributes.update(metadata=self.metadata, options=self.settings)
+        return config
+
+
+def documents(*items: Any, metadata: MetaData | None = None, name: str = "documents", **options: Any) -> MetaData:
+    """Return metadata with a table of documents and what else stands in it, as its embeddings."""
+    metadata = MetaData() if metadata is None else metadata
+    columns = (Column("id", BigInteger, primary_key=True), Column("title", Text), Column("body", Text))
+    Table(name, metadata, *columns, *items, **options)
+    return metadata
+
+
+def embedding(**changed: Any) -> Embedding:
+    """Return a declaration: CONTRACT, and what a test changes of it."""
+    return Embedding(**(CONTRACT | changed))
+
+
+def body(revision: str, function: str = "upgrade") -> str:
+    """Return the statements of a revision's function, without Alembic's own comments and indentation."""
+    text = revision.partition(f"def {function}()")[2].partition("\n\n\n")[0]
+    lines = [line[4:] for line in text.splitlines()[1:] if not line.startswith(("    # ###", '    """'))]
+    return "\n".join(lines).strip()
