@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from psycopg import sql
 
+from pgvmig import indexing_partitions, one_index
 from pgvmig import sql as files
 from pgvmig.adding import resolved
 from pgvmig.address import Address, Table
 from pgvmig.contract import Contract
-from pgvmig.errors import ConflictError, NotFoundError, UsageError
+from pgvmig.errors import NotFoundError, UsageError
 from pgvmig.home import Home
+from pgvmig.index_plan import METHODS, IndexPlan
 from pgvmig.layouts import ddl
 from pgvmig.names import fit, vector_column
+from pgvmig.one_index import Names, Wanted
 from pgvmig.runner import Added, Runner, decoded, one
 
-METHODS = ("hnsw", "ivfflat")
-_OPCLASS = {"cosine": "cosine_ops", "l2": "l2_ops", "inner_product": "ip_ops", "l1": "l1_ops"}
+# Up to so many rows a list for every thousand; above, the square root of their number.
+_MANY = 1_000_000
+
+Say = Callable[[str], None]
 
 
 def index_name(where: Address, version: Added | None, method: str) -> str:
@@ -35,46 +43,108 @@ def build(
     *,
     method: str = "hnsw",
     options: Mapping[str, Any] | None = None,
+    quantize: str | None = None,
+    after_backfill: bool = False,
     early: bool = False,
     calm: Callable[[Table], None] | None = None,
+    say: Say | None = None,
 ) -> bool:
-    """Build the index; an invalid one left by an interrupted build is dropped first. Returns whether it was missing.
+    """Bring the version's index about and keep what was asked for. Returns whether anything had to be done.
 
-    `calm` is called with the table that is read, outside any transaction, before the build: it may wait or raise.
-    Raises GateError while more than a tenth of the rows has no vector, unless `early`.
+    One of another definition is built beside the old, which is dropped then. `calm` is called with the table that is
+    read, outside any transaction, before a build: it may wait or raise.
+    While more than a tenth of the rows has no vector, it raises GateError, unless `early`; with `after_backfill` it is
+    only kept for `pgvmig index`, and `say` is told so. Raises UsageError for what cannot be, before anything is done.
     """
-    if method not in METHODS:
-        raise UsageError(f"method is {method!r}", next_step=f"use one of {', '.join(METHODS)}")
     where = resolved(run, where)
     version = _version(run, where)
-    name = index_name(where, version, method)
-    index = where.table.beside(name)
-    if not run.offline and _is_valid(run, version.home, index):
-        _validate(run, where, version)
+    plan = asked = IndexPlan.of(version.contract, method, options, quantize)
+    wanted = _wanted(where, version, plan)
+    if after_backfill and not early and (run.offline or not _is_backfilled(run, where)):
+        _keep_for_later(run, where, wanted, say)
         return False
-    run.note(f"pgvmig: index {where.label}; without a lock on the table, and not inside a transaction")
-    if not early:
-        run.run(files.query("indexing", "require_backfilled", **where.literals()))
-    with run.outside_transaction(), _without_timeouts(run):
-        if calm is not None:
-            calm(version.home.table)
-        if not run.offline:
-            run.run(files.query("indexing", "drop_index", index=index))
-        run.run(
-            files.query(
-                "indexing",
-                "create_index",
-                index=name,
-                table=version.home.table.identifier,
-                method=sql.SQL(method),
-                vector=version.home.vector,
-                opclass=_opclass(run, version.contract),
-                options=_with_options(options),
+    if not run.offline and plan.method == "ivfflat":
+        rows = _count(run, version.home)
+        if rows == 0:
+            _keep(run, where, plan)
+            _say(
+                say, f"{where.label}: an IVFFlat index takes the centres of its lists from the rows, and there are none"
             )
-        )
-        run.run(files.query("indexing", "require_valid_index", index=sql.Literal(files.text(index))))
+            return False
+        plan = with_lists(plan, rows)
+        wanted = _wanted(where, version, plan)
+    partitioned = indexing_partitions.is_partitioned(run, version.home.table)
+    to_do = one_index.to_do(run, wanted)
+    begins = any(step.verb == "create" for step in to_do)
+    run.note(f"pgvmig: index {where.label}; without a lock on the table, and not inside a transaction")
+    if begins and not early:
+        run.run(files.query("indexing", "require_backfilled", **where.literals()))
+    _keep(run, where, asked)
+    if to_do:
+        with run.outside_transaction(), _without_timeouts(run):
+            if begins and calm is not None and not partitioned:
+                calm(version.home.table)
+            for step in to_do:
+                if partitioned:
+                    indexing_partitions.take(run, wanted, step, calm)
+                else:
+                    one_index.take(run, wanted, step)
+                if step.verb == "create":
+                    built = sql.Literal(files.text(wanted.table.beside(step.name)))
+                    run.run(files.query("indexing", "record_built", **where.literals(), index=built))
     _validate(run, where, version)
-    return True
+    return bool(to_do)
+
+
+def planned(run: Runner, where: Address) -> IndexPlan | None:
+    """Return the index that is kept for the version, None without one. Raises NotFoundError."""
+    where = resolved(run, where)
+    version = _version(run, where)
+    kept = decoded(one(run.run(files.query("indexing", "planned", **where.literals()))))
+    return IndexPlan.of(version.contract, kept["method"], kept["options"], kept["quantize"]) if kept else None
+
+
+def with_lists(plan: IndexPlan, rows: int) -> IndexPlan:
+    """Return the plan with as many lists as pgvector's README advises for so many rows, where none are given."""
+    if plan.method != "ivfflat" or "lists" in plan.options:
+        return plan
+    lists = rows // 1000 if rows <= _MANY else math.isqrt(rows)
+    return replace(plan, options={**plan.options, "lists": max(1, lists)})
+
+
+def _wanted(where: Address, version: Added, plan: IndexPlan) -> Wanted:
+    home = version.home
+    others = tuple(index_name(where, version, method) for method in METHODS if method != plan.method)
+    names = Names(index_name(where, version, plan.method), others)
+    return Wanted(home.table, home.vector, version.contract, plan, names)
+
+
+def _keep(run: Runner, where: Address, plan: IndexPlan | None) -> None:
+    kept = sql.Literal(None if plan is None else json.dumps(plan.as_dict()))
+    with run.transaction():
+        run.run(files.query("indexing", "plan_index", **where.literals(), plan=kept))
+
+
+def _keep_for_later(run: Runner, where: Address, wanted: Wanted, say: Say | None) -> None:
+    run.note(f"pgvmig: the index of {where.label}, which pgvmig index {where.label} builds after the backfill:")
+    if run.offline:
+        run.note(files.text(one_index.statement(run, wanted, wanted.names.name)) + ";")
+    _keep(run, where, wanted.plan)
+    _say(say, f"{where.label}: its index is built after the backfill. Next: pgvmig index {where.label}")
+
+
+def _say(say: Say | None, text: str) -> None:
+    if say is not None:
+        say(text)
+
+
+def _is_backfilled(run: Runner, where: Address) -> bool:
+    return bool(one(run.run(files.query("indexing", "is_backfilled", **where.literals()))))
+
+
+def _count(run: Runner, home: Home) -> int:
+    count = files.query("indexing", "count_vectors", table=home.table.identifier, vector=home.vector)
+    return int(one(run.run(count)))
 
 
 @contextmanager
@@ -94,13 +164,20 @@ def _without_timeouts(run: Runner) -> Iterator[None]:
 
 
 def drop(run: Runner, where: Address, *, method: str = "hnsw") -> None:
-    """Drop the index that `build` built."""
+    """Drop the index that `build` built, and forget that there is to be one."""
     where = resolved(run, where)
     # a script of the way down has no revision that adds the version: then it has its column's usual name
     known = where in run.memory or not run.offline
-    index = where.table.beside(index_name(where, _version(run, where) if known else None, method))
+    version = _version(run, where) if known else None
+    names = Names(index_name(where, version, method))
+    partitioned = version is not None and indexing_partitions.is_partitioned(run, version.home.table)
+    _keep(run, where, None)
     with run.outside_transaction():
-        run.run(files.query("indexing", "drop_index", index=index))
+        for name in (names.name, names.beside):
+            if partitioned:
+                indexing_partitions.drop(run, where.table, name)
+            else:
+                run.run(files.query("indexing", "drop_index", index=where.table.beside(name)))
 
 
 def drop_all(run: Runner, where: Address) -> int:
@@ -113,7 +190,11 @@ def drop_all(run: Runner, where: Address) -> int:
     with run.outside_transaction(), _without_timeouts(run):
         for index in indexes:
             # regclass::text is quoted already, and qualified where the search_path needs it
-            run.run(files.query("indexing", "drop_index", index=sql.SQL(index["name"])))
+            name = sql.SQL(index["name"])
+            if index["partitioned"]:
+                indexing_partitions.drop_whole(run, name)
+            else:
+                run.run(files.query("indexing", "drop_index", index=name))
     return sum(index["bytes"] for index in indexes)
 
 
@@ -142,33 +223,6 @@ def _remembered(run: Runner, where: Address) -> Added:
             next_step="begin the range with that revision: alembic upgrade <the one before it>:head --sql",
         )
     return run.memory[where]
-
-
-def _is_valid(run: Runner, home: Home, index: sql.Identifier) -> bool:
-    rows = run.run(
-        files.query("indexing", "index_state", relation=home.table.relation, index=sql.Literal(files.text(index)))
-    )
-    if rows and not rows[0]["same_table"]:
-        raise ConflictError(
-            f"{files.text(index)} is an index of another table",
-            hazard="It would be dropped as the remains of an interrupted build",
-            next_step="rename it: ALTER INDEX ... RENAME TO ...",
-        )
-    return bool(rows) and rows[0]["valid"]
-
-
-def _opclass(run: Runner, contract: Contract) -> sql.Identifier:
-    schema = None if run.offline else one(run.run(sql.SQL("SELECT pgvmig.vector_schema()")))
-    return ddl.type_name(schema, f"{contract.vector_type}_{_OPCLASS[contract.metric]}")
-
-
-def _with_options(options: Mapping[str, Any] | None) -> sql.Composable:
-    if not options:
-        return sql.SQL("")
-    settings = sql.SQL(", ").join(
-        sql.SQL("{} = {}").format(sql.Identifier(key), sql.Literal(value)) for key, value in options.items()
-    )
-    return sql.SQL(" WITH ({})").format(settings)
 
 
 def _validate(run: Runner, where: Address, version: Added) -> None:

@@ -6,16 +6,9 @@ from typing import Any
 
 from psycopg.conninfo import make_conninfo
 
-from pgvmig import sql as files
 from pgvmig.address import Address, Table
 from pgvmig.alembic_plugin.migration_runner import MigrationRunner
-from pgvmig.errors import SignalError
-from pgvmig.pacing.calm import require_calm
-from pgvmig.pacing.configured import configured
-from pgvmig.pacing.signals import Subject
-
-# What is smaller is built before anybody notices.
-BIG = 100 * 1024 * 1024
+from pgvmig.pacing.building import require_calm_for
 
 
 def before_build(run: MigrationRunner, where: Address, home: Table) -> None:
@@ -25,19 +18,8 @@ def before_build(run: MigrationRunner, where: Address, home: Table) -> None:
     """
     if run.offline or "off" in run.told("pgvmig_calm"):
         return
-    (found,) = run.run(files.query("pace", "to_build", relation=where.table.relation, home=home.relation))
-    if (found["bytes"] or 0) < BIG:
-        return
-    subject = Subject(relation=found["relation"], slot=where.slot, version=where.version)
-    try:
-        require_calm(dsn_of(run.connection), configured().limits, subject)
-    except SignalError as error:
-        raise SignalError(
-            f"the index of {where.label} is not begun: {error.found}",
-            hazard="A build reads the whole table, writes as much WAL as the index is large, and cannot be slowed down",
-            next_step=f"{error.next_step or 'pgvmig signals'}; alembic -x pgvmig_calm=off upgrade ... builds it now",
-            **error.data,
-        ) from error
+    anyway = "alembic -x pgvmig_calm=off upgrade ... builds it now"
+    require_calm_for(run, where, home, dsn_of(run.connection), anyway=anyway)
 
 
 def dsn_of(connection: Any) -> str:

@@ -119,8 +119,11 @@ def index(operations: Operations, operation: ops.IndexEmbeddingOp) -> None:
         where,
         method=operation.method,
         options=operation.options,
+        quantize=operation.quantize,
+        after_backfill=operation.after_backfill,
         early=early,
         calm=functools.partial(before_build, run, where),
+        say=_inform,
     )
 
 
@@ -169,6 +172,10 @@ def _address(operation: ops.EmbeddingOp) -> Address:
 def _beside(run: MigrationRunner) -> str | None:
     """Return how to ask about standbys and long readers, None where they are not asked."""
     return None if run.offline or "off" in run.told("pgvmig_calm") else dsn_of(run.connection)
+
+
+def _inform(text: str) -> None:
+    log.info("%s", text)
 
 
 def _warn(text: str) -> None:

@@ -156,7 +156,7 @@ def next_step(version: Row) -> str | None:
         # who paused it has a reason, which is shown with the way to go on
         return None if version["paused"] else f"pgvmig backfill {name}"
     if version["state"] == State.READY and not any(index["valid"] for index in version["indexes"]):
-        return f"op.index_embedding() for {name} in a revision"
+        return f"pgvmig index {name}"
     return _step_of_switch(version, name)
 
 

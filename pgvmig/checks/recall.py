@@ -164,7 +164,7 @@ def _without_index(task: Task) -> Finding:
         passed=False,
         found="there is no valid index whose recall could be measured",
         wanted=_wanted(task),
-        next=f"op.index_embedding() in a revision, then pgvmig verify {task.version.name}",
+        next=f"pgvmig index {task.version.name}, then pgvmig verify {task.version.name}",
         measured={"queries": 0},
         conclusive=False,
     )

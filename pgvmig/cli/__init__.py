@@ -19,6 +19,7 @@ COMMANDS = {
     "plan": "Which layout to choose for a version, and what its backfill costs",
     "status": "Versions, their coverage, the workers and what to do next",
     "backfill": "Embed what is missing or stale",
+    "index": "Build a version's index after its backfill, or change it",
     "signals": "What the pacing signals say now",
     "pause": "Let workers write nothing, at once",
     "resume": "Take a pause back",

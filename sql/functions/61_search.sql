@@ -17,6 +17,8 @@ BEGIN
         WHEN 'ef_search' THEN pgvmig.is_within(s.value, 1, 1000)
         WHEN 'probes' THEN pgvmig.is_within(s.value, 1, 32768)
         WHEN 'max_scan_tuples' THEN pgvmig.is_within(s.value, 1, 2147483647)
+        WHEN 'max_probes' THEN pgvmig.is_within(s.value, 1, 32768)
+        WHEN 'oversample' THEN pgvmig.is_within(s.value, 1, 100)
         WHEN 'iterative_scan' THEN s.value IN ('"off"', '"strict_order"', '"relaxed_order"')
         WHEN 'filters' THEN true
         WHEN 'hybrid' THEN true
@@ -25,8 +27,8 @@ BEGIN
     IF wrong IS NOT NULL THEN
         RAISE EXCEPTION 'search settings that cannot be: %', wrong
             USING ERRCODE = 'PV010',
-                  HINT = 'ef_search 1 to 1000, probes 1 to 32768, max_scan_tuples from 1, iterative_scan off, strict_order or '
-                         || 'relaxed_order; filters, hybrid and reranker are the services'' own and may be anything';
+                  HINT = 'ef_search 1 to 1000, probes and max_probes 1 to 32768, max_scan_tuples from 1, oversample 1 to 100, '
+                         || 'iterative_scan off, strict_order or relaxed_order; quantize is what the index is; filters, hybrid and reranker are the services'' own and may be anything';
     END IF;
 END
 $$;
@@ -37,6 +39,23 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE WHEN jsonb_typeof(value) = 'number' THEN value::numeric BETWEEN lowest AND highest AND value::numeric % 1 = 0
            ELSE false END
+$$;
+
+-- How a version is to be searched: its settings, and what its index asks for. `quantize`: in which form a search must be
+-- ordered for the index to serve it; `oversample`: how many candidates for each result a binary index is asked for, to be
+-- ranked again by the vectors; `probes`, unless set: the square root of the lists, as pgvector's README advises. Asked of
+-- the catalog, so that it is right from the moment on in which an index takes another's place.
+CREATE OR REPLACE FUNCTION pgvmig.search_settings(v pgvmig.version) RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce((
+        SELECT CASE WHEN i.quantize = 'binary' THEN '{"oversample": 10}'::jsonb ELSE '{}' END
+               || CASE WHEN i.method = 'ivfflat'
+                       THEN jsonb_build_object('probes', ceil(sqrt(coalesce((i.options ->> 'lists')::integer, 100)))) ELSE '{}' END
+               || v.search
+               || CASE WHEN i.quantize IS NOT NULL THEN jsonb_build_object('quantize', i.quantize) ELSE '{}' END
+        FROM pgvmig.searched_index(v) AS i), v.search)
 $$;
 
 -- Replace a version's search settings; returns whether they changed. Services that listen for switches are told when the

@@ -150,6 +150,7 @@ BEGIN
         id := v.version_id;
         UPDATE pgvmig.version x
         SET state = 'added', view = $5, adopted = $14, writer = $15, layout = $13, activated_from = NULL,
+            index_plan = NULL,
             vector_relation = coalesce($16, $1),
             vector_column = $8, version_id_column = $9, source_hash_column = $10, embedded_at_column = $11
         WHERE x.version_id = id;

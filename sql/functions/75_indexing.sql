@@ -1,3 +1,34 @@
+-- Keep which index a version is to have, NULL: none. Returns whether that is another one than before.
+CREATE OR REPLACE FUNCTION pgvmig.plan_index(relation regclass, version text, plan jsonb, slot text DEFAULT 'embedding')
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v pgvmig.version := pgvmig.find_version($1, $2, $4);
+BEGIN
+    IF v.state = 'retired' AND plan IS NOT NULL THEN
+        RAISE EXCEPTION '% % is retired', pgvmig.label($1, $4), $2
+            USING ERRCODE = 'PV004', HINT = 'op.add_embedding() adds it again, empty';
+    ELSIF v.index_plan IS NOT DISTINCT FROM plan THEN
+        RETURN false;
+    END IF;
+    UPDATE pgvmig.version x SET index_plan = plan WHERE x.version_id = v.version_id;
+    PERFORM pgvmig.record_event(v, 'index', NULL, jsonb_build_object('before', v.index_plan, 'plan', plan));
+    RETURN true;
+END
+$$;
+
+-- Whether a version has so many of its vectors that its index is worth building: all but a tenth.
+CREATE OR REPLACE FUNCTION pgvmig.is_backfilled(relation regclass, version text, slot text DEFAULT 'embedding')
+RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT v.state <> 'retired' AND c.missing + c.missing_recent <= c.total / 10.0
+    FROM pgvmig.find_version($1, $2, $3) AS v, pgvmig.coverage(v.version_id) AS c
+$$;
+
 -- An index that is there before the vectors makes every one of them pay for its place in the graph: build it after the
 -- backfill. Raises PV002 while more than a tenth of the rows has no vector.
 CREATE OR REPLACE FUNCTION pgvmig.require_backfilled(relation regclass, version text, slot text DEFAULT 'embedding')
@@ -37,3 +68,22 @@ BEGIN
     END IF;
 END
 $$;
+
+-- Leave an event of an index that was built, and tell services that listen for switches: the form of their searches may be
+-- another one from now on, and the index before this one goes away.
+CREATE OR REPLACE FUNCTION pgvmig.record_built(relation regclass, version text, index regclass, slot text DEFAULT 'embedding')
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v pgvmig.version := pgvmig.find_version($1, $2, $4);
+BEGIN
+    PERFORM pgvmig.record_event(v, 'index', NULL, jsonb_build_object('built', $3::text, 'as', pg_get_indexdef($3)));
+    IF v.state = 'active' THEN
+        PERFORM pg_notify('pgvmig_switch', format('%s %s', pgvmig.label($1, $4), v.version));
+    END IF;
+END
+$$;
+
+REVOKE ALL ON FUNCTION pgvmig.plan_index, pgvmig.record_built FROM PUBLIC;

@@ -7,7 +7,7 @@ LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
     SELECT v.version, v.view, c.definition ->> 'provider', c.definition ->> 'model', c.definition ->> 'model_version',
            (c.definition ->> 'dimensions')::integer, c.definition ->> 'metric', c.definition ->> 'query_prefix',
-           v.fingerprint, v.search
+           v.fingerprint, pgvmig.search_settings(v.*)
     FROM pgvmig.version v JOIN pgvmig.contract c ON c.fingerprint = v.fingerprint
     WHERE v.relation = $1 AND v.slot = $2 AND v.state = 'active';
 END;
@@ -46,7 +46,7 @@ LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
     SELECT v.version, v.view, c.definition ->> 'provider', c.definition ->> 'model', c.definition ->> 'model_version',
            (c.definition ->> 'dimensions')::integer, c.definition ->> 'metric', c.definition ->> 'query_prefix',
-           v.fingerprint, v.search
+           v.fingerprint, pgvmig.search_settings(v.*)
     FROM pgvmig.version v JOIN pgvmig.contract c ON c.fingerprint = v.fingerprint
     WHERE v.relation = $1 AND v.slot = $3 AND v.version = pgvmig.route($1, $2, $3);
 END;

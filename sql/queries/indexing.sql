@@ -1,16 +1,56 @@
 -- name: require_backfilled
 SELECT pgvmig.require_backfilled({relation}, {version}, slot => {slot})
 
--- name: index_state
-SELECT i.indisvalid AND i.indisready AS valid, i.indrelid = {relation}::regclass AS same_table
-FROM pg_index i WHERE i.indexrelid = to_regclass({index})
+-- name: plan_index
+SELECT pgvmig.plan_index({relation}, {version}, {plan}::jsonb, slot => {slot})
+
+-- name: record_built
+SELECT pgvmig.record_built({relation}, {version}, {index}, slot => {slot})
+
+-- name: is_backfilled
+SELECT pgvmig.is_backfilled({relation}, {version}, slot => {slot})
+
+-- name: planned
+SELECT v.index_plan FROM pgvmig.version v
+WHERE v.relation = {relation}::regclass AND v.slot = {slot} AND v.version = {version}
+
+-- name: count_vectors
+SELECT count({vector}) AS vectors FROM {table}
+
+-- name: index_states
+-- What has the names that we would give, and who builds it at the moment.
+SELECT u.name AS index, i.indrelid = {relation}::regclass AS same_table,
+       (SELECT p.pid FROM pg_stat_progress_create_index p
+        WHERE p.index_relid = i.indexrelid AND p.pid <> pg_backend_pid() LIMIT 1) AS builder
+FROM unnest({indexes}::text[]) AS u (name) JOIN pg_index i ON i.indexrelid = to_regclass(u.name)
+
+-- name: indexes_on
+SELECT c.relname AS name, i.valid, i.method, i.opclass, i.quantize, i.options, i.whole, c.relkind = 'I' AS partitioned
+FROM pgvmig.indexes_on({relation}::regclass, {column}, {vector_type}, {dimensions}) AS i
+JOIN pg_class c ON c.oid = i.index
 
 -- name: drop_index
 DROP INDEX CONCURRENTLY IF EXISTS {index}
 
 -- name: create_index
+-- What is held is the column, or an expression of it. The views show vectors without their dimensions: the cast that takes
+-- those away is part of the expression, or no search through a view would match the index.
 CREATE INDEX CONCURRENTLY IF NOT EXISTS {index} ON {table}
-    USING {method} ({vector} {opclass}){options}
+    USING {method} ({held} {opclass}){options}
+
+-- name: create_index_on_only
+-- A partitioned table's own: no more than what its partitions' are attached to, so it is there at once.
+CREATE INDEX IF NOT EXISTS {index} ON ONLY {table}
+    USING {method} ({held} {opclass}){options}
+
+-- name: halfvec_of
+(({vector}::{vector_type})::{halfvec}({dimensions}))
+
+-- name: bits_of
+({binary_quantize}({vector}::{vector_type})::bit({dimensions}))
+
+-- name: rename_index
+ALTER INDEX {index} RENAME TO {called}
 
 -- name: no_timeouts
 -- CREATE INDEX CONCURRENTLY waits for old snapshots, and takes its time: a timeout would leave an invalid index.
@@ -39,6 +79,18 @@ SELECT 1 AS there FROM pg_constraint
 WHERE conrelid = {relation}::regclass AND conname = {check} AND NOT convalidated
 
 -- name: version_indexes
-SELECT i.index::text AS name, pg_relation_size(i.index) AS bytes
+SELECT i.index::text AS name, (SELECT sum(pg_relation_size(l)) FROM pgvmig.leaves(i.index) l)::bigint AS bytes,
+       EXISTS (SELECT FROM pg_class c WHERE c.oid = i.index AND c.relkind = 'I') AS partitioned
 FROM pgvmig.version v, pgvmig.vector_indexes(v) i
 WHERE v.relation = {relation}::regclass AND v.slot = {slot} AND v.version = {version} AND NOT v.adopted
+
+-- name: progress
+-- How far that session's build is. What it counts depends on the phase: blocks of the table, or rows.
+SELECT p.phase, p.blocks_done, p.blocks_total, p.tuples_done, p.tuples_total,
+       (SELECT string_agg(pid::text, ', ') FROM unnest(pg_blocking_pids(p.pid)) AS pid) AS waits_for
+FROM pg_stat_progress_create_index p WHERE p.pid = %(pid)s
+
+-- name: built
+SELECT i.index::text AS index, i.method, i.quantize, i.options, (SELECT sum(pg_relation_size(l)) FROM pgvmig.leaves(i.index) l)::bigint AS bytes
+FROM pgvmig.version v, pgvmig.searched_index(v) AS i
+WHERE v.version_id = %(version_id)s

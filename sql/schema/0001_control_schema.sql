@@ -76,6 +76,9 @@ CREATE TABLE pgvmig.version (
     object_name        text NOT NULL UNIQUE,
     search             jsonb NOT NULL DEFAULT '{}',
     thresholds         jsonb CHECK (jsonb_typeof(thresholds) = 'object'),
+    index_plan         jsonb CHECK (jsonb_typeof(index_plan) = 'object'),
+    input_columns      text[],
+    input_numbers      smallint[],
     activated_from     integer REFERENCES pgvmig.version ON DELETE SET NULL,
     unfinished         boolean NOT NULL DEFAULT false,
     created_at         timestamptz NOT NULL DEFAULT now(),
@@ -93,6 +96,11 @@ COMMENT ON COLUMN pgvmig.version.search IS 'how it is searched: ef_search, probe
 
 COMMENT ON COLUMN pgvmig.version.thresholds IS
     'what an evaluation must show before a switch to it, as "pgvmig evaluate" takes them; NULL: none is required';
+
+COMMENT ON COLUMN pgvmig.version.index_plan IS
+    'the index that it is to have: {"method", "options", "quantize"}; "pgvmig index" builds it after the backfill';
+
+COMMENT ON COLUMN pgvmig.version.input_columns IS 'the columns that its input reads, as the contract calls them; their numbers follow renames';
 
 COMMENT ON COLUMN pgvmig.version.activated_from IS 'the version that was active before this one: where a rollback goes';
 

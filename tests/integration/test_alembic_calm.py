@@ -11,6 +11,7 @@ from sqlalchemy.engine import make_url
 from pgvmig.alembic_plugin import calm
 from pgvmig.catalog import control, standbys
 from pgvmig.errors import SignalError
+from pgvmig.pacing import building
 
 INDEXES = "SELECT count(*) FROM pg_indexes WHERE indexname = 'documents_embedding_v2_hnsw'"
 
@@ -18,7 +19,7 @@ INDEXES = "SELECT count(*) FROM pg_indexes WHERE indexname = 'documents_embeddin
 @pytest.fixture
 def big(monkeypatch):
     """Every table is a big one, and nobody waits for long."""
-    monkeypatch.setattr(calm, "BIG", 0)
+    monkeypatch.setattr(building, "BIG", 0)
     monkeypatch.setenv("PGVMIG_PACING_PATIENCE", "1s")
 
 

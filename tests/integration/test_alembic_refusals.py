@@ -223,9 +223,13 @@ def test_an_index_of_another_table_is_not_taken_for_ours(project, connection):
     )
 
 
+BAD_OPTION = (
+    "hnsw has no option 'mm'. PostgreSQL would say so after the backfill, when the index is begun. "
+    "Next: use m or ef_construction"
+)
 INDEX = [
     ('"documents", "v1", method="btree"', errors.UsageError, "method is 'btree'. Next: use one of hnsw, ivfflat"),
-    ('"documents", "v1", options={"mm": 1}', errors.DatabaseError, 'unrecognized parameter "mm"'),
+    ('"documents", "v1", options={"mm": 1}', errors.UsageError, BAD_OPTION),
     ('"documents", "v3"', errors.NotFoundError, "there is no documents v3. Next: op.add_embedding() adds it"),
 ]
 

@@ -137,7 +137,7 @@ def test_status_says_what_is_next(pgvmig, documents):
     (version,) = pgvmig("status", "documents", "--json").json["versions"]
     assert version["state"] == "ready"
     assert version["rows"]["embedded"] == 10
-    assert version["next"] == "op.index_embedding() for documents v1 in a revision"
+    assert version["next"] == "pgvmig index documents v1"
     assert version["workers"][0]["ended_why"] == "done"
     assert pgvmig("status", "--no-count", "--json").json["versions"][0]["rows"] is None
 

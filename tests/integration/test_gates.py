@@ -164,7 +164,7 @@ def test_acceptance_is_whole(connection, ready):
         connection.execute("UPDATE pgvmig.outcome SET accepted_at = now(), accepted_by = 'me'")
 
 
-NEXT = "Next: in a revision, op.index_embedding('documents', 'v2')"
+NEXT = "Next: pgvmig index documents v2"
 
 
 @pytest.mark.layouts("column")
@@ -233,7 +233,7 @@ def test_other_targets_are_named_as_the_commands_take_them(connection, run):
     embed(connection, version)
     assert str(refusal(connection, run, where=where)) == (
         "app.notes.headline v1 is not ready: there is no vector index on headline_v1. "
-        "Next: in a revision, op.index_embedding('notes', 'v1', schema='app', slot='headline')"
+        "Next: pgvmig index app.notes.headline v1"
     )
 
 

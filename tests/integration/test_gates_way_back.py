@@ -54,7 +54,7 @@ def test_the_index_of_the_active_version_must_serve(table, versions):
     table.execute("DROP INDEX documents_embedding_v1_hnsw")
     back = table.ask("way_back")
     assert back.found.startswith("v1 is no way back: there is no vector index on embedding")
-    assert back.next == "in a revision, op.index_embedding('documents', 'v1')"
+    assert back.next == "pgvmig index documents v1"
 
 
 def test_it_is_asked_of_a_switch_forward_only(table, versions):

@@ -53,7 +53,7 @@ INDEX = "CREATE INDEX searched ON documents USING hnsw (embedding_v2 vector_cosi
 
 def test_the_way_to_a_switch(connection, v2, status):
     _, versions, route = status()
-    assert versions["v2"]["next"] == "op.index_embedding() for documents v2 in a revision"
+    assert versions["v2"]["next"] == "pgvmig index documents v2"
     assert (route["active"], route["candidate"], route["percent"], route["served"]) == ("v1", None, 0, {})
 
     connection.execute(INDEX)

@@ -420,7 +420,7 @@ def test_as_a_command(site, v2, monkeypatch, capsys):
     assert re.search(r"^identity +yes +hash of provider 'new' makes the 3 sampled vectors", out, re.MULTILINE)
     assert re.search(r"^index +no ", out, re.MULTILINE)
     assert "Error: documents v2 is not ready: there is no vector index on embedding_v2" in err
-    assert "Next:  in a revision, op.index_embedding('documents', 'v2')" in err
+    assert "Next:  pgvmig index documents v2" in err
     indexing.build(ConnectionRunner(site.connection), V2)
     code, out, _ = run("verify", "documents", "v2", "--json")
     answer = json.loads(out)
