@@ -13,7 +13,7 @@ from typing import Any
 
 from psycopg import sql
 
-from pgvmig import hazards, views
+from pgvmig import adoptable, hazards, views
 from pgvmig import home as homes
 from pgvmig import sql as files
 from pgvmig.address import Address, Table
@@ -104,18 +104,13 @@ def adopt(
     agreed = Contract.of(contract)
     if writer not in ("application", "worker"):
         raise UsageError(f"writer is {writer!r}", next_step="use application or worker")
-    where, present = _locate(run, where, agreed)
-    if present is not None and present["state"] == "retired":
-        raise ConflictError(
-            f"{where.label} is retired",
-            hazard="Nobody has followed its column since then: its vectors may be of older texts",
-            next_step="op.add_embedding() adds it again, empty",
-        )
-    if present is not None:
+    where = resolved(run, where)
+    facts = examine(run, where, column, agreed, columns=columns, key=key)
+    if facts is None:
         return False
     if not run.offline:
-        _check_adopted_column(run, where, column, agreed)
-    facts = _facts(run, where, columns, key, adopting=column)
+        _check_dimensions(run, where, column, agreed)
+        adoptable.require(run, where, column, agreed)
     run.note(f"pgvmig: adopt {where.label} in column {column} ({agreed.model}, {agreed.dimensions} dimensions)")
     hazards.require_prepared_subscribers(run, where, "column", prepared=prepared)
     home = homes.beside(where.table, column)
@@ -123,6 +118,33 @@ def adopt(
     run.run(ddl.add_provenance_columns(home))
     _create_view_and_record(run, where, agreed, facts, home, adopted=True, writer=writer)
     return True
+
+
+def examine(
+    run: Runner,
+    where: Address,
+    column: str,
+    contract: Contract,
+    *,
+    columns: Sequence[str] | None = None,
+    key: Sequence[str] | None = None,
+) -> Facts | None:
+    """Return what `adopt` needs to know of the table, None when the version is there already; changes nothing.
+
+    Raises as `adopt` for what the column's type and the table show.
+    """
+    where, present = _locate(run, where, contract)
+    if present is not None and present["state"] == "retired":
+        raise ConflictError(
+            f"{where.label} is retired",
+            hazard="Nobody has followed its column since then: its vectors may be of older texts",
+            next_step="op.add_embedding() adds it again, empty",
+        )
+    if present is not None:
+        return None
+    if not run.offline:
+        _check_adopted_column(run, where, column, contract)
+    return _facts(run, where, columns, key, adopting=column)
 
 
 def drop(run: Runner, where: Address, *, destroy: bool = False) -> None:
@@ -254,15 +276,15 @@ def _as_they_are(names: Sequence[str]) -> list[Column]:
 
 
 def check_table(row: Row, where: Address) -> None:
-    """Raise ConflictError or NotFoundError for what is no plain table, and warn of an old pgvector."""
+    """Raise ConflictError or NotFoundError for what is no table or no logged one, and warn of an old pgvector."""
     name = where.table.name
     if row["relkind"] not in ("r", "p"):
         raise NotFoundError(f"{name} is not a table", next_step="name the table that the view or sequence belongs to")
-    if row["relkind"] == "p":
+    if row["partition_of"]:
         raise ConflictError(
-            f"{name} is partitioned",
-            hazard="The backfill walks a table's own pages, and a partitioned table has none",
-            next_step="use pgvmig on plain tables only, for now",
+            f"{name} is a partition of {row['partition_of']}",
+            hazard="Searches through the whole table would find vectors in one partition and none in the others",
+            next_step=f"name {row['partition_of']}: its partitions, and those to come, are taken with it",
         )
     if row["inherits"]:
         raise ConflictError(
@@ -270,11 +292,11 @@ def check_table(row: Row, where: Address) -> None:
             hazard="Triggers and indexes are not inherited, rows are: those of the children would change unseen",
             next_step="use pgvmig on a table of its own",
         )
-    if row["relpersistence"] == "u":
+    if row["unlogged"]:
         raise ConflictError(
-            f"{name} is unlogged",
+            f"{row['unlogged'] if row['relkind'] == 'p' else name} is unlogged",
             hazard="A crash empties it, and its standbys never see it",
-            next_step=f"ALTER TABLE {name} SET LOGGED",
+            next_step=f"ALTER TABLE {row['unlogged']} SET LOGGED",
         )
     version = tuple(int(part) for part in (row["vector_version"] or "0").split(".")[:3])
     if version < PGVECTOR_WANTED:
@@ -297,11 +319,13 @@ def _check_adopted_column(run: Runner, where: Address, column: str, contract: Co
             f"{contract.vector_type}({contract.dimensions})",
             **_OTHER_SPACE,
         )
-    if found["dimensions"] == -1:
-        _check_dimensions(run, where, column, contract)
 
 
 def _check_dimensions(run: Runner, where: Address, column: str, contract: Contract) -> None:
+    """Look into a column that takes vectors of any dimensions."""
+    kind = run.run(files.query("adding", "column_type", relation=where.table.relation, column=sql.Literal(column)))
+    if kind[0]["dimensions"] != -1:
+        return
     dims = one(
         run.run(
             files.query(

@@ -1,4 +1,4 @@
-"""With PGVMIG_NO_SKIPS=1, as CI sets it, a standby, PostgreSQL 16 or kill test that is skipped has failed.
+"""With PGVMIG_NO_SKIPS=1, as CI sets it, a standby, PostgreSQL 16, kill or stores test that is skipped has failed.
 
 So has a module that skips itself while it is collected: nobody can tell which tests it had.
 """
@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-NEVER_SKIPPED = ("standby", "pg16", "kill")
+NEVER_SKIPPED = ("standby", "pg16", "kill", "stores")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -17,6 +17,7 @@ from psycopg import sql
 from psycopg.rows import dict_row, tuple_row
 from psycopg.types.json import Jsonb
 
+from pgvmig import lengths
 from pgvmig import sql as files
 from pgvmig.catalog.keys import Keys, identifier, objects_of
 from pgvmig.catalog.versions import Version
@@ -68,7 +69,7 @@ class Task:
             "vector": identifier(version.vector_column),
             "source_hash": identifier(version.source_hash_column),
             "vector_schema": identifier(version.vector_schema),
-            "norm": identifier("vector_norm" if version.contract.vector_type == "vector" else "l2_norm"),
+            "norm": identifier(lengths.norm_function(version.contract.vector_type)),
         }
         parts = keys.parts() | objects_of(version) | columns
         sample = files.query("verify", "sample") if sampled else sql.SQL("")

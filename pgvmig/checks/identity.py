@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pgvmig import config
 from pgvmig.catalog.versions import Version
 from pgvmig.checks.evidence import Finding, Task, listed
+from pgvmig.contract import Contract
 from pgvmig.errors import ConfigError, PgvmigError, ProviderError, ProviderUnavailableError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def look(task: Task) -> Finding:
         )
     task.report("embedding a sample again", 0, len(rows))
     try:
-        answers = _embedded(task.version, [text for _, text, _ in rows])
+        answers = embedded(task.version.contract, [text for _, text, _ in rows])
     except (ConfigError, ProviderError) as error:
         return _not_compared(task, error)
     task.report("embedding a sample again", len(rows), len(rows))
@@ -55,13 +56,14 @@ def look(task: Task) -> Finding:
     return _judged(task, compared, refused)
 
 
-def _embedded(version: Version, texts: Sequence[str]) -> list[Vectors | Failure]:
+def embedded(contract: Contract, texts: Sequence[str]) -> list[Vectors | Failure]:
+    """Return what the provider makes of the texts now. Raises ConfigError, ProviderError."""
     from pgvmig.embedders import embed_or_isolate, open_embedder
 
     # somebody waits for the answer: a worker's patience would be minutes without a word
-    settings = config.provider(version.contract.provider)
+    settings = config.provider(contract.provider)
     patience = min(settings.max_retry_time, _PATIENCE)
-    embedder = open_embedder(version.contract, replace(settings, max_retry_time=patience))
+    embedder = open_embedder(contract, replace(settings, max_retry_time=patience))
     try:
         return embed_or_isolate(embedder, texts)
     finally:
@@ -76,14 +78,15 @@ def _compared(
 
     refused = [answer.error for answer in answers if isinstance(answer, Failure)]
     compared = [
-        _compare(task, key, stored, answer)
+        compare(task.version.contract, task.options.min_cosine, key, stored, answer)
         for (key, _, stored), answer in zip(rows, answers, strict=True)
         if not isinstance(answer, Failure)
     ]
     return compared, refused
 
 
-def _compare(task: Task, key: str, stored: str, made: Any) -> Comparison:
+def compare(contract: Contract, min_cosine: float, key: str, stored: str, made: Any) -> Comparison:
+    """Compare a stored vector, as PostgreSQL writes it, with the one that was made now."""
     import numpy as np
 
     old = np.array(stored.strip("[]").split(","), dtype=np.float64)
@@ -92,8 +95,8 @@ def _compare(task: Task, key: str, stored: str, made: Any) -> Comparison:
     if old.shape != new.shape or not length or not other:
         return Comparison(key, 0.0, same=False)
     cosine = float(old @ new) / (length * other)
-    as_long = task.version.contract.normalized or abs(length / other - 1) <= _LENGTHS
-    return Comparison(key, cosine, same=cosine >= task.options.min_cosine and as_long)
+    as_long = contract.normalized or abs(length / other - 1) <= _LENGTHS
+    return Comparison(key, cosine, same=cosine >= min_cosine and as_long)
 
 
 def _judged(task: Task, compared: Sequence[Comparison], refused: Sequence[str]) -> Finding:

@@ -9,15 +9,12 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from pgvmig import config
+from pgvmig import lengths
 from pgvmig.checks.evidence import Task
-from pgvmig.errors import ConfigError
 
 _FIRST_PAGES, _MOST_PAGES = 256, 65_536
 _SECONDS = 0.5
 _KEYS = 6
-# Half precision rounds a component by up to 1/2048 of it.
-_HALFVEC_ROUNDING = 0.0005
 
 
 @dataclass(slots=True)
@@ -49,7 +46,7 @@ class Tally:
 
 def walk(task: Task) -> Tally:
     """Look at every vector."""
-    contract, tally = task.version.contract, Tally(norm_tolerance(task))
+    contract, tally = task.version.contract, Tally(lengths.tolerance(task.version.contract))
     query = task.query("walk")
     given = {
         "dimensions": contract.dimensions,
@@ -71,13 +68,3 @@ def walk(task: Task) -> Tally:
         size = min(size * 2, _MOST_PAGES) if faster else max(size // 2, 1)
     task.report("reading all vectors", end, end)
     return tally
-
-
-def norm_tolerance(task: Task) -> float:
-    """Return how far a normalized vector's length may be from 1: what its provider is allowed, and rounding."""
-    contract = task.version.contract
-    try:
-        allowed = config.provider(contract.provider).norm_tolerance
-    except ConfigError:
-        allowed = config.ProviderSettings(name=contract.provider).norm_tolerance
-    return allowed + (_HALFVEC_ROUNDING if contract.vector_type == "halfvec" else 1e-6)

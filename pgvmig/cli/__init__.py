@@ -16,6 +16,8 @@ from pgvmig import __version__
 # command -> what it is for; the module of the same name holds the command
 COMMANDS = {
     "init": "Install or upgrade the control schema",
+    "scaffold": "Give an Alembic project what it needs; write cutovers and retirements on a line of their own",
+    "adopt": "Take the vectors that a table already has as its first version",
     "plan": "Which layout to choose for a version, and what its backfill costs",
     "status": "Versions, their coverage, the workers and what to do next",
     "backfill": "Embed what is missing or stale",
@@ -26,6 +28,7 @@ COMMANDS = {
     "throttle": "Change pacing limits while workers run, or show them",
     "failed": "Rows that the provider refused: list, retry, accept",
     "standby": "Declare the standbys whose lag the worker respects",
+    "roles": "Group roles for services, workers, operators and migrations: create, show, drop",
     "route": "Let a version serve a share of the keys first, or show who serves them",
     "trigger": "At which figures from production to go back: add, list, remove",
     "verify": "Prove that a version is ready: run every gate, measure what takes minutes",

@@ -1,4 +1,4 @@
-"""What `pgvmig backfill` shows while it works."""
+"""What commands show while they work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 # A figure that jumps cannot be read.
 _RATE_SECONDS = 30.0
@@ -92,3 +101,18 @@ def _left(at: Any) -> float | None:
     if not at.rows or not position.end_block or position.walked:
         return None
     return float(at.rows * (1 - position.next_block / position.end_block))
+
+
+@contextlib.contextmanager
+def bars(*, shown: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar for each measurement, on stderr."""
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total)
+            progress.update(tasks[what], completed=done, total=total)
+
+        yield report

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from pgvmig.catalog import versions
 from pgvmig.cli import gate_table, output
+from pgvmig.cli.progress import bars
 from pgvmig.errors import IllegalTransitionError
 from pgvmig.lifecycle import State
 from pgvmig.terms import MAX_STALE_AGE, Terms
@@ -88,7 +85,7 @@ def command(
         from pgvmig.checks.verify import verify
 
         found = _newest(versions.select(conn, target, version))
-        with _progress(shown=not as_json) as report:
+        with bars(shown=not as_json) as report:
             results = verify(
                 conn,
                 found,
@@ -108,18 +105,3 @@ def _newest(found: list[versions.Version]) -> versions.Version:
             f"{found[-1].name} is retired", next_step="op.add_embedding() adds it again, empty"
         )
     return there[-1]
-
-
-@contextlib.contextmanager
-def _progress(*, shown: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar for each measurement, on stderr."""
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
-        tasks: dict[str, TaskID] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total)
-            progress.update(tasks[what], completed=done, total=total)
-
-        yield report

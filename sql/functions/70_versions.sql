@@ -31,18 +31,25 @@ END
 $$;
 
 -- A key says which row a vector belongs to: never NULL, and covered by a unique index.
+CREATE OR REPLACE FUNCTION pgvmig.is_key(relation regclass, columns text[]) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT NOT EXISTS (SELECT FROM unnest($2) AS k (name) LEFT JOIN pg_attribute a
+                                ON a.attrelid = $1 AND a.attname = k.name AND a.attnotnull AND NOT a.attisdropped
+                       WHERE a.attname IS NULL)
+       AND EXISTS (SELECT FROM pg_index i
+                   WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+                     AND (SELECT array_agg(a.attname::text) FROM unnest(i.indkey[0:i.indnkeyatts - 1]) AS k (number)
+                          JOIN pg_attribute a ON a.attrelid = $1 AND a.attnum = k.number) <@ $2)
+$$;
+
 CREATE OR REPLACE FUNCTION pgvmig.require_key(relation regclass, key_columns text[]) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = $1 AND a.attname = ANY ($2) AND NOT a.attnotnull)
-        OR NOT EXISTS (
-            SELECT FROM pg_index i
-            WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
-              AND (SELECT array_agg(a.attname::text) FROM unnest(i.indkey[0:i.indnkeyatts - 1]) AS k (number)
-                   JOIN pg_attribute a ON a.attrelid = $1 AND a.attnum = k.number) <@ $2)
-    THEN
+    IF NOT pgvmig.is_key($1, $2) THEN
         RAISE EXCEPTION '% has no unique key without NULLs on %', pgvmig.label($1, 'embedding'), array_to_string($2, ', ')
             USING ERRCODE = 'PV003', DETAIL = 'Nobody could say which row a vector belongs to.',
                   HINT = 'add one, or name key=[...]';
@@ -82,6 +89,10 @@ AS $$
 DECLARE
     s pgvmig.slot;
 BEGIN
+    IF NOT EXISTS (SELECT FROM pgvmig.version) THEN
+        UPDATE pgvmig.installation SET home = pgvmig.whereabouts();
+    END IF;
+    PERFORM pgvmig.require_home();
     SELECT x.* INTO s FROM pgvmig.slot x WHERE x.relation = $1 AND x.slot = $2;
     IF s.relation IS NULL THEN
         PERFORM pgvmig.column_numbers($1, $3, NULL), pgvmig.require_key($1, $3);
@@ -116,6 +127,7 @@ AS $$
 DECLARE
     mark text := encode(sha256(convert_to(contract, 'UTF8')), 'hex');
     v pgvmig.version;
+    look pgvmig.adoption_look;
     id integer;
 BEGIN
     -- Python refuses this earlier where it can ask the catalog; a script cannot.
@@ -144,8 +156,12 @@ BEGIN
                   DETAIL = 'Adopted vectors are active from the start, and two active versions would be mixed.',
                   HINT = 'op.add_embedding adds another version beside it, or adopt the column in a slot of its own';
     END IF;
-    PERFORM pgvmig.begin_verb(CASE WHEN adopted THEN 'adopt' ELSE 'add' END, NULL,
-                              jsonb_build_object('fingerprint', mark));
+    IF adopted THEN
+        look := pgvmig.adoption_look(relation, vector_column, mark);
+        PERFORM pgvmig.require_passed_look(relation, slot, version, vector_column, look);
+    END IF;
+    PERFORM pgvmig.begin_verb(CASE WHEN adopted THEN 'adopt' ELSE 'add' END, look.reason,
+                              jsonb_build_object('fingerprint', mark) || pgvmig.look_detail(look));
     IF v.state = 'retired' THEN
         id := v.version_id;
         UPDATE pgvmig.version x
@@ -170,8 +186,10 @@ BEGIN
     END IF;
     PERFORM pgvmig.create_capture(id);
     PERFORM pgvmig.dress_vectors(x) FROM pgvmig.version x WHERE x.version_id = id;
-    PERFORM pgvmig.dress_view(view, relation);
+    PERFORM pgvmig.dress_view(view, relation), pgvmig.keep_owner();
+    PERFORM pgvmig.grant_version(x) FROM pgvmig.version x WHERE x.version_id = id;
     IF adopted THEN
+        PERFORM pgvmig.keep_look(id, look);
         PERFORM pgvmig.swap(x) FROM pgvmig.version x WHERE x.version_id = id AND x.state = 'active';
     END IF;
     RETURN id;
@@ -225,12 +243,22 @@ AS $$
 DECLARE
     s pgvmig.slot;
     added text[];
+    gone text;
 BEGIN
     PERFORM pgvmig.lock_slot($1, $2);
     SELECT x.* INTO s FROM pgvmig.slot x WHERE x.relation = $1 AND x.slot = $2;
     IF s.relation IS NULL THEN
         RAISE EXCEPTION '% has no versions', pgvmig.label($1, $2)
             USING ERRCODE = 'PV003', HINT = 'op.add_embedding adds one';
+    END IF;
+    UPDATE pgvmig.version x SET vector_column = pgvmig.renamed_vector(x)
+    WHERE x.relation = $1 AND x.slot = $2 AND x.state <> 'retired' AND pgvmig.renamed_vector(x) IS NOT NULL;
+    gone := (SELECT string_agg(x.version, ', ' ORDER BY x.version_id) FROM pgvmig.version x
+             WHERE x.relation = $1 AND x.slot = $2 AND x.state <> 'retired' AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = x.view));
+    IF gone IS NOT NULL THEN
+        RAISE EXCEPTION 'views of % are gone: %', pgvmig.label($1, $2), gone
+            USING ERRCODE = 'PV004', DETAIL = 'They were dropped, perhaps by a DROP COLUMN ... CASCADE, and their grants with them.',
+                  HINT = format('op.begin_table_change(%1$s) and op.end_table_change(%1$s) make them anew', pgvmig.named($1));
     END IF;
     added := ARRAY(SELECT a.attname::text FROM pg_attribute a
                    WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
@@ -255,6 +283,8 @@ BEGIN
         SELECT s.current_view, pgvmig.view_query(x) FROM pgvmig.version x JOIN pg_class c ON c.oid = s.current_view
         WHERE x.relation = $1 AND x.slot = $2 AND x.state = 'active') AS each
     HAVING count(*) > 0;
+    PERFORM pgvmig.grant_version(x) FROM pgvmig.version x
+    WHERE x.relation = $1 AND x.slot = $2 AND x.state <> 'retired';
     RETURN added;
 END
 $$;

@@ -14,11 +14,25 @@ CREATE TABLE pgvmig.installation (
     toolkit_version text NOT NULL,
     installed_at    timestamptz NOT NULL DEFAULT now(),
     upgraded_at     timestamptz,
-    no_standbys     boolean NOT NULL DEFAULT false
+    no_standbys     boolean NOT NULL DEFAULT false,
+    home            text
 );
+
+COMMENT ON COLUMN pgvmig.installation.home IS
+    'where the versions were added, see pgvmig.whereabouts(); a restored or cloned database is somewhere else';
 
 COMMENT ON COLUMN pgvmig.installation.no_standbys IS
     'declared with "pgvmig standby none"; having no standbys is never inferred, a lost standby looks the same';
+
+-- The roles that this database grants rights to, by name: they belong to the cluster, and a dump does not bring them.
+CREATE TABLE pgvmig.role (
+    duty         text PRIMARY KEY CHECK (duty IN ('reader', 'worker', 'operator', 'admin')),
+    name         text NOT NULL UNIQUE,
+    as_superuser boolean NOT NULL DEFAULT false
+);
+
+COMMENT ON COLUMN pgvmig.role.as_superuser IS
+    'somebody allowed operators to act with a superuser''s rights: the control schema''s owner is one';
 
 -- Contracts are frozen: a changed contract is another fingerprint, so another row.
 CREATE TABLE pgvmig.contract (
@@ -30,8 +44,8 @@ CREATE TABLE pgvmig.contract (
         CHECK (fingerprint = encode(sha256(convert_to(canonical, 'UTF8')), 'hex'))
 );
 
--- Which embedding of which table. Columns are kept by name and by number: the number follows a rename, the name
--- survives a dump.
+-- Which embedding of which table. Columns are kept by name and by number: the number follows a rename; after a dump and
+-- restore, which give new numbers, pgvmig.settle_copy() puts it right.
 CREATE TABLE pgvmig.slot (
     relation         regclass NOT NULL,
     slot             text NOT NULL,
@@ -77,7 +91,7 @@ CREATE TABLE pgvmig.version (
     search             jsonb NOT NULL DEFAULT '{}',
     thresholds         jsonb CHECK (jsonb_typeof(thresholds) = 'object'),
     index_plan         jsonb CHECK (jsonb_typeof(index_plan) = 'object'),
-    input_columns      text[],
+    input_names        text[],
     input_numbers      smallint[],
     activated_from     integer REFERENCES pgvmig.version ON DELETE SET NULL,
     unfinished         boolean NOT NULL DEFAULT false,
@@ -100,7 +114,7 @@ COMMENT ON COLUMN pgvmig.version.thresholds IS
 COMMENT ON COLUMN pgvmig.version.index_plan IS
     'the index that it is to have: {"method", "options", "quantize"}; "pgvmig index" builds it after the backfill';
 
-COMMENT ON COLUMN pgvmig.version.input_columns IS 'the columns that its input reads, as the contract calls them; their numbers follow renames';
+COMMENT ON COLUMN pgvmig.version.input_names IS 'the columns that its input reads, as the contract calls them; their numbers follow renames';
 
 COMMENT ON COLUMN pgvmig.version.activated_from IS 'the version that was active before this one: where a rollback goes';
 
@@ -189,10 +203,14 @@ CREATE TABLE pgvmig.backfill (
     end_block      bigint NOT NULL DEFAULT 0,
     found_in_pass  bigint NOT NULL DEFAULT 0,
     walked         boolean NOT NULL DEFAULT false,
-    walked_at      timestamptz
+    walked_at      timestamptz,
+    partitions     text[] NOT NULL DEFAULT '{}'
 );
 
 COMMENT ON COLUMN pgvmig.backfill.walked IS 'a whole pass found nothing left; only stale rows come in from now on';
+
+COMMENT ON COLUMN pgvmig.backfill.partitions IS
+    'pgvmig.partition_marks() of the table when the last whole look began: where it has others by now, it is looked over again';
 
 -- Until when a worker listens for new rows. NOTIFY takes a lock that all commits share, so nobody notifies without a
 -- listener. A table of its own: every write of the application reads it, and claims would fill it with dead rows.
@@ -326,6 +344,14 @@ COMMENT ON COLUMN pgvmig.backfill_sample.rows_written IS 'since the run began';
 
 COMMENT ON COLUMN pgvmig.backfill_sample.wal_rate IS 'bytes a second that the whole cluster writes, NULL where it was not read';
 
+-- What a table change took away, between its begin and its end. Never committed with a row.
+CREATE TABLE pgvmig.table_change (
+    relation regclass PRIMARY KEY,
+    views    jsonb NOT NULL,
+    columns  jsonb NOT NULL,
+    rights   jsonb
+);
+
 CREATE TABLE pgvmig.standby (
     name     text PRIMARY KEY CHECK (name <> ''),
     dsn      text CHECK (dsn !~* 'password\s*=' AND dsn !~ '://[^/@]*:[^/@]*@'),
@@ -399,6 +425,26 @@ COMMENT ON COLUMN pgvmig.evidence.about IS
 COMMENT ON COLUMN pgvmig.evidence.fingerprint IS 'of the contract whose vectors were looked at';
 
 CREATE INDEX evidence_newest ON pgvmig.evidence (version_id, gate, measured_at DESC);
+
+-- What `pgvmig adopt` found about a column that is no version yet. Every look is kept; an adoption under the same contract,
+-- also by a revision, asks for the newest.
+CREATE TABLE pgvmig.adoption_look (
+    look_id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    relation      regclass NOT NULL,
+    column_number smallint NOT NULL,
+    fingerprint   text NOT NULL,
+    passed        boolean NOT NULL,
+    checks        jsonb NOT NULL CHECK (jsonb_typeof(checks) = 'array'),
+    reason        text,
+    measured_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    measured_by   text NOT NULL DEFAULT session_user
+);
+
+COMMENT ON COLUMN pgvmig.adoption_look.passed IS 'every check passed, or was skipped for the reason given';
+
+COMMENT ON COLUMN pgvmig.adoption_look.checks IS '[{"check", "passed", "skipped", "found", "wanted", "next", "measured"}]';
+
+CREATE INDEX adoption_look_newest ON pgvmig.adoption_look (relation, column_number, fingerprint, look_id DESC);
 
 -- Queries with the rows that answer them, as somebody judged them. Frozen: another content is another hash.
 CREATE TABLE pgvmig.judged_set (
