@@ -18,10 +18,12 @@ from sqlalchemy import MetaData, Table
 from sqlalchemy.schema import SchemaItem
 
 from pgvmig.contract import Contract
-from pgvmig.errors import ContractError
+from pgvmig.errors import ContractError, UsageError
+from pgvmig.index_plan import IndexPlan
 from pgvmig.names import DEFAULT_SLOT
 
 _INFO = "pgvmig"
+LAYOUTS = ("column", "table")
 
 
 class Embedding(SchemaItem):
@@ -31,7 +33,7 @@ class Embedding(SchemaItem):
     them is another space, for which autogenerate adds the next version. `layout` is where a new version's vectors
     live. `adopt` is the column whose vectors become the first version. `index` is the access method of its index, None
     for none, with its `index_options`, and `quantize` (`halfvec`, `binary`) for an index over smaller vectors. `search`
-    is how services shall search it. Raises ContractError.
+    is how services shall search it, None for leaving that to whoever operates it. Raises ContractError and UsageError.
     """
 
     __visit_name__ = "pgvmig_embedding"
@@ -48,6 +50,8 @@ class Embedding(SchemaItem):
         search: Mapping[str, Any] | None = None,
         **contract: Any,
     ) -> None:
+        if layout not in LAYOUTS:
+            raise UsageError(f"layout is {layout!r}", next_step=f"use one of {', '.join(LAYOUTS)}")
         self.slot = slot
         self.layout = layout
         self.adopt = adopt
@@ -56,6 +60,8 @@ class Embedding(SchemaItem):
         self.quantize = quantize
         self.search = None if search is None else dict(search)
         self.contract = Contract.of(contract)
+        if index is not None:
+            IndexPlan.of(self.contract, index, self.index_options, quantize)
         self.given = dict(contract)
 
     def _set_parent(self, parent: Any, **_: Any) -> None:

@@ -6,7 +6,6 @@ So nothing is to be done during a backfill, before a cutover, after one, and aft
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from alembic.operations import MigrateOperation
 
 from pgvmig.alembic_plugin import ops
-from pgvmig.alembic_plugin.notice import NoticeOp
+from pgvmig.alembic_plugin.notice import NoticeOp, log, noticed
 from pgvmig.alembic_plugin.recorded import Place, RecordedSlot, RecordedVersion
 from pgvmig.contract import Contract
 from pgvmig.index_plan import IndexPlan
@@ -22,9 +21,6 @@ from pgvmig.lifecycle import State
 from pgvmig.names import label
 from pgvmig.runner import Row
 from pgvmig.sqlalchemy import Embedding
-
-# Alembic's own configuration prints what its loggers say; one of ours would need a line in everybody's alembic.ini.
-log = logging.getLogger("alembic.autogenerate.pgvmig")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +118,8 @@ def _added(subject: Subject, version: str) -> list[MigrateOperation]:
             _notice(
                 subject,
                 f"the table has a column {embedding.slot}, which is what the views call the vector",
-                f"adopt={embedding.slot!r} takes the vectors there as v1, slot= names another",
+                (f"adopt={embedding.slot!r} takes its vectors as v1; or " if embedding.slot in subject.vectors else "")
+                + "name another slot with slot=",
             )
         ]
     if subject.key is None:
@@ -150,7 +147,7 @@ def _index(subject: Subject, version: RecordedVersion) -> list[MigrateOperation]
             return []
         log.info("Detected that %s %s has an index that is not declared", subject.label, version.name)
         drop = ops.DropEmbeddingIndexOp(method=there.method, **subject.named(version.name))
-        drop.undoes = _index_op(subject, version.name, there)
+        drop.undone_by(_index_op(subject, version.name, there))
         return [drop]
     wanted = IndexPlan(embedding.index, embedding.index_options, embedding.quantize)
     if there is not None and is_same(wanted, there):
@@ -158,7 +155,7 @@ def _index(subject: Subject, version: RecordedVersion) -> list[MigrateOperation]
     log.info("Detected another index for %s %s", subject.label, version.name)
     change = _index_op(subject, version.name)
     if there is not None:
-        change.undoes = _index_op(subject, version.name, there)
+        change.undone_by(_index_op(subject, version.name, there))
     return [change]
 
 
@@ -185,7 +182,7 @@ def _search(subject: Subject, version: RecordedVersion) -> list[MigrateOperation
         return []
     log.info("Detected other search settings for %s %s: %s", subject.label, version.name, wanted)
     change = ops.SetEmbeddingSearchOp(search=wanted, **subject.named(version.name))
-    change.undoes = ops.SetEmbeddingSearchOp(search=version.search, **subject.named(version.name))
+    change.undone_by(ops.SetEmbeddingSearchOp(search=version.search, **subject.named(version.name)))
     return [change]
 
 
@@ -193,7 +190,7 @@ def _search_of_new(subject: Subject, version: str) -> list[MigrateOperation]:
     if subject.embedding.search is None:
         return []
     change = ops.SetEmbeddingSearchOp(search=subject.embedding.search, **subject.named(version))
-    change.undoes = ops.SetEmbeddingSearchOp(search={}, **subject.named(version))
+    change.undone_by(ops.SetEmbeddingSearchOp(search={}, **subject.named(version)))
     return [change]
 
 
@@ -242,6 +239,4 @@ def _no_key(subject: Subject) -> NoticeOp:
 
 
 def _notice(subject: Subject, found: str, next_step: str) -> NoticeOp:
-    text = f"{subject.label}: {found}. Next: {next_step}"
-    log.warning("%s", text)
-    return NoticeOp(text)
+    return noticed(f"{subject.label}: {found}. Next: {next_step}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -10,11 +9,9 @@ from alembic.operations import MigrateOperation
 from alembic.operations import ops as alembic_ops
 
 from pgvmig.alembic_plugin import ops
-from pgvmig.alembic_plugin.notice import NoticeOp
+from pgvmig.alembic_plugin.notice import NoticeOp, log, noticed
 from pgvmig.alembic_plugin.recorded import Place, Recorded, RecordedSlot
 from pgvmig.names import label
-
-log = logging.getLogger("alembic.autogenerate.pgvmig")
 
 
 def with_notices(operations: Iterable[Any], recorded: Recorded) -> list[MigrateOperation]:
@@ -27,7 +24,7 @@ def _notices(operation: Any, recorded: Recorded) -> Iterator[NoticeOp]:
         place = (operation.schema, operation.table_name)
         versions = [f"{label_of(slot)} {v.name}" for slot in recorded.slots if place in slot.places for v in slot.live]
         if versions:
-            yield _noticed(
+            yield noticed(
                 f"{operation.table_name} has {', '.join(versions)}: PostgreSQL will not drop it while their views show "
                 "it. Next: op.drop_embedding() for each, before this; it asks before it destroys vectors"
             )
@@ -44,7 +41,7 @@ def _notices_of_column(change: Any, recorded: Recorded) -> Iterator[NoticeOp]:
     if versions:
         verb = "change the type of" if retyped else "drop"
         hint = "" if retyped else "if it was renamed, op.alter_column(..., new_column_name=...) instead; else "
-        yield _noticed(
+        yield noticed(
             f"{change.table_name}.{change.column_name} is shown or read by {', '.join(versions)}: PostgreSQL will not "
             f"{verb} it. Next: {hint}docs/tables.md has the recipe"
         )
@@ -80,8 +77,3 @@ def warn_of_undeclared(recorded: Recorded, declared: set[tuple[Place, str]], tab
 def label_of(slot: RecordedSlot) -> str:
     """Return how messages name a recorded slot."""
     return label(slot.table, slot.slot, slot.schema)
-
-
-def _noticed(text: str) -> NoticeOp:
-    log.warning("%s", text)
-    return NoticeOp(text)

@@ -24,8 +24,8 @@ class EmbeddingOp(MigrateOperation):
         self.version = version
         self.schema = schema
         self.slot = slot
-        # what it undoes, where that is known: its downgrade
-        self.undoes: MigrateOperation | None = None
+        # the downgrade, where the operation itself does not say it
+        self.opposite: MigrateOperation | None = None
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
         """Return what `alembic check` shows."""
@@ -37,13 +37,13 @@ class EmbeddingOp(MigrateOperation):
 
     def reverse(self) -> MigrateOperation:
         """Return the downgrade. Raises ValueError where it is not known, as Alembic's own operations do."""
-        if self.undoes is None:
+        if self.opposite is None:
             raise ValueError(f"{self.name} cannot be reversed: it does not say what was there before")
-        return self.undoes
+        return self.opposite
 
     def undone_by(self, other: EmbeddingOp) -> EmbeddingOp:
-        """Return the downgrade, which knows its own way back: this."""
-        other.undoes = self
+        """Let each be the other's downgrade, and return the other."""
+        self.opposite, other.opposite = other, self
         return other
 
 
@@ -267,8 +267,8 @@ class IndexEmbeddingOp(EmbeddingOp):
 
     def reverse(self) -> MigrateOperation:
         """Return the downgrade."""
-        if self.undoes is not None:  # the index that there was before
-            return self.undoes
+        if self.opposite is not None:  # the index that there was before
+            return self.opposite
         return self.undone_by(DropEmbeddingIndexOp(self.table, self.version, self.method, self.schema, self.slot))
 
     def details(self) -> tuple[Any, ...]:

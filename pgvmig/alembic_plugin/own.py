@@ -6,20 +6,21 @@ a plugin may that asks no filter, is taken out at the end.
 
 from __future__ import annotations
 
-import logging
+import re
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from alembic.operations import MigrateOperation
 from alembic.operations import ops as alembic_ops
+from sqlalchemy.exc import SAWarning
 
-from pgvmig.alembic_plugin.notice import NoticeOp
+from pgvmig.alembic_plugin.notice import log, noticed
 from pgvmig.alembic_plugin.recorded import OwnNames, Place
+from pgvmig.names import label
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
-
-log = logging.getLogger("alembic.autogenerate.pgvmig")
 
 SCHEMA = "pgvmig"
 _VECTOR_TYPES = ("vector", "halfvec")
@@ -37,6 +38,9 @@ def filter_own(context: AutogenContext, own: OwnNames) -> None:
         table = getattr(item, "table", None)
         return table is None or not _is_own(own, (table.schema, table.name), str(name))
 
+    for _, name in own.columns:
+        # what pgvector's own package would teach SQLAlchemy to read; who does not map these columns need not have it
+        warnings.filterwarnings("ignore", f"Did not recognize type '\\w+' of column '{re.escape(name)}'", SAWarning)
     # Alembic has no public way to add one from a plugin; the tests run with its oldest and newest release
     context._name_filters.append(is_wanted_name)  # noqa: SLF001
     context._object_filters.append(is_wanted)  # noqa: SLF001
@@ -92,15 +96,16 @@ def _altered(operation: alembic_ops.AlterColumnOp, own: OwnNames, place: Place) 
         return
     if operation.modify_type is not None and _is_vector(operation.modify_type):
         text = (
-            f"{place[1]}.{operation.column_name}: {operation.existing_type} -> {operation.modify_type} is not written. "
-            "ALTER COLUMN ... TYPE keeps no vector and makes none of the new model"
+            f"{label(place[1], operation.column_name, place[0])}: {operation.existing_type} -> {operation.modify_type} "
+            "is not written, because ALTER COLUMN ... TYPE makes no vector of the new model from one of the old"
         )
-        log.warning("%s", text)
         operation.modify_type = None
-        if (place, operation.column_name) not in own.adopted:
-            yield NoticeOp(
+        if (place, operation.column_name) in own.adopted:
+            log.info("%s", text)
+        else:
+            yield noticed(
                 f"{text}. Next: declare Embedding(..., adopt={operation.column_name!r}) with the model that wrote the "
-                "vectors, then change its model"
+                "vectors, and once that is adopted, change its model"
             )
     if operation.has_changes():
         yield operation

@@ -26,12 +26,13 @@ def register() -> None:
     renderers = alembic_render.renderers
     for kind in (ops.EmbeddingOp, ops.RefreshEmbeddingViewsOp, schema_ops.InstallOp, schema_ops.UninstallOp):
         renderers.dispatch_for(kind, replace=True)(operation)
+    renderers.dispatch_for(ops.RollBackEmbeddingOp, replace=True)(roll_back)
     renderers.dispatch_for(NoticeOp, replace=True)(notice)
 
 
 def operation(context: AutogenContext, op: MigrateOperation) -> str:
     """Return the call of an operation, on a line where it fits."""
-    prefix = context.opts.get("alembic_module_prefix") or "op."
+    prefix = context.opts.get("alembic_module_prefix") or ""
     name, given, named = _call(op)
     arguments = [*map(_literal, given), *(f"{key}={_literal(value)}" for key, value in named.items())]
     line = f"{prefix}{name}({', '.join(arguments)})"
@@ -39,6 +40,12 @@ def operation(context: AutogenContext, op: MigrateOperation) -> str:
         return line
     body = textwrap.indent(",\n".join(arguments), "    ")
     return f"{prefix}{name}(\n{body},\n)"
+
+
+def roll_back(context: AutogenContext, op: ops.RollBackEmbeddingOp) -> list[str]:
+    """Return the call, and which revision it must follow: Alembic puts those of two branches into any order."""
+    after = f"# After revision {op.after}, which cut over; if that is on another branch: depends_on = {op.after!r}"
+    return [*([after] if op.after else []), operation(context, op)]
 
 
 def notice(_context: AutogenContext, op: NoticeOp) -> list[str]:
