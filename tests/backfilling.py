@@ -132,7 +132,9 @@ class Site:
             "FROM {table} AS d LEFT JOIN {vectors} AS e ON {same_row} LEFT JOIN {outcome} AS o ON {same}"
         ).format(
             **(names := places(version)),
-            same_row=names["same_key"] if version.layout == "table" else sql.SQL("e.ctid = d.ctid"),
+            same_row=names["same_key"]
+            if version.layout == "table"
+            else sql.SQL("(e.tableoid, e.ctid) = (d.tableoid, d.ctid)"),
             key_texts=sql.SQL(", ").join(sql.SQL("d.{}::text").format(sql.Identifier(k)) for k in version.key_columns),
             outcome=sql.Identifier("pgvmig", version.object("outcome")),
             same=sql.SQL(" AND ").join(

@@ -62,13 +62,21 @@ class VersionGoneError(Exception):
     """The version was retired or dropped: nothing is left to do for it."""
 
 
+class TableChangedError(Exception):
+    """The table was renamed, retyped or keyed anew: statements that were written before may mean something else now."""
+
+
 class Claims:
-    """The leases of one run on one version."""
+    """The leases of one run on one version.
+
+    Whatever claims or writes raises TableChangedError when the table is not the one that the version was read with.
+    """
 
     def __init__(self, conn: psycopg.Connection[Any], version: Version, run_id: UUID, lease: timedelta) -> None:
         self.position = Position()
         self._conn = conn
         self._keys = Keys.of(version)
+        self._shape = version.shape
         self._given = {"version_id": version.version_id, "run_id": run_id, "lease": lease}
         parts = self._keys.parts() | objects_of(version)
         same = self._keys.same
@@ -112,13 +120,21 @@ class Claims:
         """Whether the version still is one that workers write."""
         return self._conn.execute(_query("lock_backfill"), self._given).fetchone() is not None
 
+    def changed(self) -> bool:
+        """Whether the table is not the one that the version was read with."""
+        row = self._conn.execute(_query("lock_backfill"), self._given).fetchone()
+        return row is not None and row[-1] != self._shape
+
     def tidy(self) -> None:
         """Remove leases of the log that hold nothing any more."""
         self._conn.execute(self._forget_leases, self._given)
 
     def extend(self, claim: Claim) -> bool:
         """Renew a lease; return whether it still was ours."""
-        return self._one(_query("extend_lease"), lease_id=claim.lease_id) is not None
+        shape = self._one(_query("extend_lease"), lease_id=claim.lease_id)
+        if shape is not None:
+            self._require_shape(shape)
+        return shape is not None
 
     def release(self, claim: Claim, found: int = 0) -> None:
         """End a lease whose rows were seen to; of pages, say how many rows they had for us."""
@@ -133,8 +149,11 @@ class Claims:
         with transaction(self._conn):
             self._run("give_back_range" if isinstance(claim, Range) else "release_entries", lease_id=claim.lease_id)
 
-    def end_walk(self, claim: Range, end: int, *, missing: bool) -> None:
-        """End the closing look: the walk is at its end, or with rows still missing another pass begins."""
+    def end_walk(self, claim: Range, end: int, *, missing: bool, partitions: list[str]) -> None:
+        """End the closing look: the walk is at its end, or with rows still missing another pass begins.
+
+        `partitions` are those that there were before the look.
+        """
         with self._turn():
             if not self.extend(claim):
                 return
@@ -142,7 +161,7 @@ class Claims:
             if missing:
                 self._run("begin_pass", end_block=end)
             else:
-                self._run("finish_walk")
+                self._run("finish_walk", partitions=partitions)
                 self._conn.execute(self._forget_orphans, self._given)
 
     @contextmanager
@@ -152,8 +171,13 @@ class Claims:
             row = self._conn.execute(_query("lock_backfill"), self._given).fetchone()
             if row is None:
                 raise VersionGoneError
-            self.position = Position(*row)
+            self.position = Position(*row[:-1])
+            self._require_shape(row[-1])
             yield
+
+    def _require_shape(self, shape: str) -> None:
+        if shape != self._shape:
+            raise TableChangedError(f"{self._shape} became {shape}")
 
     def _left_behind(self) -> Range | None:
         row = self._conn.execute(_query("take_over_range"), self._given).fetchone()

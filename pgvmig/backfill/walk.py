@@ -45,7 +45,9 @@ class Walk:
         self._layout = layout
         self._batch_size = batch_size
         self._stop = stop
-        self._blocks = self._pages()
+        # A range is of the same pages of every partition.
+        self._leaves = 1
+        self._blocks = 0
         self._ask_again = 0.0
 
     def next_range(self) -> tuple[Range, list[list[Key]]] | None:
@@ -55,6 +57,8 @@ class Walk:
         """
         if self.walked and time.monotonic() < self._ask_again:
             return None
+        if not self._blocks:
+            self._begin()
         claim = patiently(lambda: self._claims.pages(self._blocks, lambda: self._layout.blocks(self._conn)), self._stop)
         if claim is None:
             self.walked = self._claims.position.walked
@@ -66,36 +70,55 @@ class Walk:
             return claim, []
         return claim, patiently(lambda: self._read(claim), self._stop)
 
+    def _begin(self) -> None:
+        with transaction(self._conn):
+            self._leaves = len(self._layout.partitions(self._conn)) or 1
+        self._blocks = self._pages()
+
     def _read(self, claim: Range) -> list[list[Key]]:
         with transaction(self._conn):
             places = self._layout.missing(self._conn, claim.first, claim.last)
             if not places:
                 self._claims.release(claim)
         size = self._batch_size()
-        self._blocks = min(self._blocks * 2, _MAX_BLOCKS) if len(places) < size else self._pages()
+        most = max(_MAX_BLOCKS // self._leaves, 1)
+        self._blocks = min(self._blocks * 2, most) if len(places) < size else self._pages()
         return stripes(places, size) if self._layout.striped else in_order(places, size)
 
     def _pages(self) -> int:
         """Return how many pages make a range. A stripe has one row of each, so it is several batches."""
         size = self._batch_size()
         if not self._layout.striped:
-            return min(size, _MAX_BLOCKS)
+            return max(min(size, _MAX_BLOCKS) // self._leaves, 1)
         # small tables are shared by several workers all the same
-        share = self._claims.position.end_block // _SHARES
-        return max(size, min(size * _BETWEEN, share, _MAX_BLOCKS))
+        share = self._claims.position.end_block * self._leaves // _SHARES
+        return max(max(size, min(size * _BETWEEN, share, _MAX_BLOCKS)) // self._leaves, 1)
 
     def _close(self, claim: Range) -> None:
         """Look for missing rows in one snapshot: between the ranges of a pass a row can move behind the walk."""
         with transaction(self._conn, one_snapshot=True):
+            partitions = self._layout.partitions(self._conn)
             end = self._layout.blocks(self._conn)
+            self._leaves = len(partitions) or 1
+            look = max(_LOOK_BLOCKS // self._leaves, 1)
             missing = False
-            for first in range(0, end, _LOOK_BLOCKS):
+            for first in range(0, end, look):
                 if self._stop():
                     break
-                missing = bool(self._layout.missing(self._conn, first, first + _LOOK_BLOCKS))
+                missing = bool(self._layout.missing(self._conn, first, first + look))
                 if missing:
                     break
+        if partitions and not missing:
+            self._queue_orphans()
         if self._stop():
             self._claims.give_back(claim)
         else:
-            self._claims.end_walk(claim, end, missing=missing)
+            self._claims.end_walk(claim, end, missing=missing, partitions=partitions)
+
+    def _queue_orphans(self) -> None:
+        """Have the log look after vectors whose rows went with a partition, which no trigger tells."""
+        first, end = 0, self._layout.vector_blocks(self._conn)
+        while first < end and not self._stop():
+            with transaction(self._conn):
+                self._layout.queue_orphans(self._conn, first, first + _LOOK_BLOCKS)
+            first += _LOOK_BLOCKS

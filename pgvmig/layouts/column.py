@@ -14,7 +14,7 @@ from pgvmig.catalog.keys import Key, identifier
 from pgvmig.catalog.versions import Version
 from pgvmig.errors import ConfigError
 from pgvmig.layouts.rows import Guarded, Kind, Place, SourceRow
-from pgvmig.layouts.source import Source, block_of
+from pgvmig.layouts.source import Source, page_of
 
 try:
     from pgvector import HalfVector, Vector
@@ -58,7 +58,7 @@ class ColumnLayout(Source):
         )
         statement = files.query("column_layout", "missing_rows", **(self.parts | {"room": room}))
         rows = conn.execute(statement, {"first": f"({first},0)", "last": f"({last},0)"})
-        return [Place(self.keys.key(row), block_of(row[-2]), row[-1]) for row in rows]
+        return [Place(self.keys.key(row), page_of(row[-3], row[-2]), row[-1]) for row in rows]
 
     def begin(self, conn: psycopg.Connection[Any], *, alone: bool) -> None:
         """See Layout: the rows' own locks are enough."""
@@ -84,6 +84,13 @@ class ColumnLayout(Source):
     def settled(self, conn: psycopg.Connection[Any], keys: Sequence[Key]) -> Sequence[Key]:  # noqa: ARG002
         """See Layout: who writes a vector locks its row, whose text does not change before that is committed."""
         return keys
+
+    def vector_blocks(self, conn: psycopg.Connection[Any]) -> int:  # noqa: ARG002
+        """See Layout: a vector goes with its row."""
+        return 0
+
+    def queue_orphans(self, conn: psycopg.Connection[Any], first: int, last: int) -> None:
+        """See Layout."""
 
     def forget(self, conn: psycopg.Connection[Any], keys: Sequence[Key]) -> None:
         """See Layout."""

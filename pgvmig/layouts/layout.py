@@ -24,7 +24,11 @@ class Layout(Protocol):
     striped: bool
 
     def blocks(self, conn: psycopg.Connection[Any]) -> int:
-        """Return how many pages the table has."""
+        """Return how many pages the table has; of a partitioned one, its longest partition."""
+        ...
+
+    def partitions(self, conn: psycopg.Connection[Any]) -> list[str]:
+        """Return a partitioned table's leaf partitions, as they can be compared; none for a plain table."""
         ...
 
     def missing(self, conn: psycopg.Connection[Any], first: int, last: int) -> list[Place]:
@@ -53,6 +57,14 @@ class Layout(Protocol):
 
     def settled(self, conn: psycopg.Connection[Any], keys: Sequence[Key]) -> Sequence[Key]:
         """Return those of the rows, which were read before and needed nothing, that still need nothing."""
+        ...
+
+    def vector_blocks(self, conn: psycopg.Connection[Any]) -> int:
+        """Return how many pages the vectors have, where they are in a table of their own."""
+        ...
+
+    def queue_orphans(self, conn: psycopg.Connection[Any], first: int, last: int) -> None:
+        """Put vectors on those pages whose row went with its partition into the log."""
         ...
 
     def forget(self, conn: psycopg.Connection[Any], keys: Sequence[Key]) -> None:

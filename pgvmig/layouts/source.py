@@ -35,16 +35,22 @@ class Source:
         own = ("missing_rows", "read_rows", *queries)
         self.queries = {name: files.query(file, name, **self.parts) for name in own}
         self._blocks = files.query("layouts", "blocks")
+        self._partitions = files.query("layouts", "partitions")
 
     def blocks(self, conn: psycopg.Connection[Any]) -> int:
         """See Layout."""
         (count,) = conn.execute(self._blocks, {"version_id": self.version_id}).fetchone() or (0,)
         return int(count)
 
+    def partitions(self, conn: psycopg.Connection[Any]) -> list[str]:
+        """See Layout."""
+        (marks,) = conn.execute(self._partitions, {"version_id": self.version_id}).fetchone() or ([],)
+        return list(marks)
+
     def missing(self, conn: psycopg.Connection[Any], first: int, last: int) -> list[Place]:
         """See Layout."""
         rows = conn.execute(self.queries["missing_rows"], {"first": f"({first},0)", "last": f"({last},0)"})
-        return [Place(self.keys.key(row), block_of(row[-1])) for row in rows]
+        return [Place(self.keys.key(row), page_of(*row[-2:])) for row in rows]
 
     def read(self, conn: psycopg.Connection[Any], keys: Sequence[Key]) -> list[SourceRow]:
         """See Layout."""
@@ -57,6 +63,6 @@ class Source:
         return {**self.keys.values(row.key for row in rows), "hashes": [row.source_hash for row in rows]}
 
 
-def block_of(ctid: str) -> int:
-    """Return the page of a TID such as `(12,3)`."""
-    return int(ctid[1 : ctid.index(",")])
+def page_of(relation: int, ctid: str) -> int:
+    """Return a number for the page of a TID such as `(12,3)` in a table or partition, in their order."""
+    return relation << 32 | int(ctid[1 : ctid.index(",")])

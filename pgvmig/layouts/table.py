@@ -50,6 +50,7 @@ class TableLayout(Source):
             free_row=keys.same("f", "r"),
             same_entry=keys.same("q", "r"),
             same_outcome=keys.same("o", "r"),
+            queued_vector=keys.same("q", "e"),
         )
         # COPY takes no parameters, so nobody makes one percent sign of two
         self._copy = sql.SQL(files.text(self.queries["copy_rows"]).replace("%%", "%"))
@@ -90,6 +91,15 @@ class TableLayout(Source):
     def settled(self, conn: psycopg.Connection[Any], keys: Sequence[Key]) -> Sequence[Key]:
         """See Layout. When they were read, a vector of another text may have been on its way."""
         return [row.key for row in self.read(conn, keys) if row.fresh or row.recorded]
+
+    def vector_blocks(self, conn: psycopg.Connection[Any]) -> int:
+        """See Layout."""
+        (count,) = conn.execute(self.queries["vector_blocks"], {"version_id": self.version_id}).fetchone() or (0,)
+        return int(count)
+
+    def queue_orphans(self, conn: psycopg.Connection[Any], first: int, last: int) -> None:
+        """See Layout."""
+        conn.execute(self.queries["queue_orphans"], {"first": f"({first},0)", "last": f"({last},0)"})
 
     def forget(self, conn: psycopg.Connection[Any], keys: Sequence[Key]) -> None:
         """See Layout."""
@@ -144,4 +154,12 @@ def _fields(vector_type: str, dimensions: int) -> list[tuple[Any, ...]]:
     ]
 
 
-_QUERIES = ("begin_writing", "begin_alone", "guard_rows", "copy_rows", "forget_rows")
+_QUERIES = (
+    "begin_writing",
+    "begin_alone",
+    "guard_rows",
+    "copy_rows",
+    "forget_rows",
+    "queue_orphans",
+    "vector_blocks",
+)

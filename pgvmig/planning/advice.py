@@ -119,10 +119,11 @@ def _pruning(case: Case) -> Iterator[Warning]:
             "WHERE backend_xmin IS NOT NULL ORDER BY xact_start",
         )
     if (case.column.hot_share or 0.0) < ENOUGH_HOT and case.facts["fillfactor"] > 60:  # noqa: PLR2004
+        each = f"a partition of {case.table}" if case.facts.get("relkind") == "p" else case.table
         yield Warning(
             found=f"The pages of {case.table} have little room (fillfactor {case.facts['fillfactor']})",
             hazard="What finds no room leaves its page and is written into every index again",
-            next=f'layout="table"; ALTER TABLE {case.table} SET (fillfactor = 60) helps only rows written after it',
+            next=f'layout="table"; ALTER TABLE {each} SET (fillfactor = 60) helps only rows written after it',
         )
     if not case.facts["autovacuum"]:
         yield Warning(

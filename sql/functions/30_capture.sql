@@ -98,6 +98,8 @@ BEGIN
     SELECT * INTO STRICT s FROM pgvmig.slot WHERE slot.relation = v.relation AND slot.slot = v.slot;
     SELECT definition ->> 'input' INTO STRICT expression FROM pgvmig.contract WHERE fingerprint = v.fingerprint;
     columns_read := pgvmig.check_input(v.relation, expression);
+    UPDATE pgvmig.version x SET input_names = columns_read, input_numbers = pgvmig.column_numbers(v.relation, columns_read, NULL)
+    WHERE x.version_id = $1;
     PERFORM pgvmig.create_queue(v, s);
     PERFORM pgvmig.create_comparisons(v, s, columns_read);
     PERFORM pgvmig.create_capture_functions(v, s, expression, columns_read);
@@ -145,6 +147,34 @@ AS $$
                    format('($1).%1$I IS DISTINCT FROM ($2).%1$I', a.attname)
                ELSE format('pg_catalog.record_image_ne(ROW(($1).%1$I), ROW(($2).%1$I))', a.attname) END
     FROM pg_attribute a WHERE a.attrelid = $1 AND a.attname = $2
+$$;
+
+-- The input as a function of the columns that it reads, in their order in the table: `input(row)` takes the right to read every
+-- column of the table, and a worker has that to a few. A collation comes with a row's column and not with an argument.
+CREATE OR REPLACE FUNCTION pgvmig.create_text_function(v pgvmig.version, expression text, columns_read text[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    table_name text := (SELECT c.relname FROM pg_class c WHERE c.oid = v.relation);
+    types text;
+    fields text;
+BEGIN
+    SELECT string_agg(format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum),
+           string_agg(format('$%s%s AS %I', a.place, coalesce(' COLLATE ' || nullif(a.attcollation, t.typcollation)::regcollation, ''),
+                             a.attname), ', ' ORDER BY a.attnum)
+    INTO types, fields
+    FROM (SELECT x.*, row_number() OVER (ORDER BY x.attnum) AS place FROM pg_attribute x
+          WHERE x.attrelid = v.relation AND x.attname = ANY (columns_read)) AS a
+    JOIN pg_type t ON t.oid = a.atttypid;
+    -- as check_input() has read the expression
+    PERFORM set_config('search_path', (SELECT format('pg_catalog, %I, pg_temp', n.nspname) FROM pg_class c
+                                       JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = v.relation), true);
+    EXECUTE format(
+        'CREATE FUNCTION pgvmig.%I(%s) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE '
+        'BEGIN ATOMIC SELECT coalesce((%s)::text, '''') FROM (SELECT %s) AS %I; END',
+        pgvmig.fit(v.object_name || '_text'), types, expression, fields, table_name);
+END
 $$;
 
 -- The equality of a key's column, named with its schema: that of the unique index, or PostgreSQL's own. A bare = of two
@@ -247,6 +277,7 @@ BEGIN
         'CREATE FUNCTION pgvmig.%I(%s) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE '
         'BEGIN ATOMIC SELECT coalesce((%s)::text, '''') FROM (SELECT %s) AS %I; END',
         pgvmig.fit(base || '_input'), v.relation, expression, fields, table_name);
+    PERFORM pgvmig.create_text_function(v, expression, columns_read);
     -- only the input may name the user's own functions: what follows is run by the trigger, with our rights
     PERFORM set_config('search_path', 'pg_catalog, pg_temp', true);
     EXECUTE format(
@@ -400,7 +431,8 @@ $$;
 -- Vectors that the application writes get their provenance as they are written. Where the input reads a generated
 -- column, which a BEFORE trigger sees as NULL, the hash stays unknown. The worker brings its own. It runs with the writer's
 -- rights and never with ours, because the input may call functions of the user's; and it names no column that the
--- application could rename.
+-- application could rename. A row that moves to another partition is inserted there, and its vector is not of its present
+-- text for that: it keeps its provenance, and has -infinity for embedded_at where it had none.
 CREATE OR REPLACE FUNCTION pgvmig.create_provenance_function(v pgvmig.version, columns_read text[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -419,12 +451,14 @@ DECLARE
 BEGIN
     IF TG_OP = 'UPDATE' THEN
         IF NOT pgvmig.%6$I(OLD, NEW) THEN
+            %8$s
             RETURN NEW;
         END IF;
         written := pgvmig.%7$I(OLD, NEW);
         IF written AND OLD.%3$I IS DISTINCT FROM NEW.%3$I THEN
             RETURN NEW;
         END IF;
+    %9$s
     END IF;
     NEW.%1$I := CASE WHEN written THEN %2$s END;
     NEW.%3$I := CASE WHEN written THEN %4$s END;
@@ -437,7 +471,12 @@ $provenance$,
                     THEN format('pgvmig.source_hash(pgvmig.%I(NEW))', pgvmig.fit(v.object_name || '_input'))
                     ELSE 'NULL::bytea' END,
                v.embedded_at_column,
-               pgvmig.fit(v.object_name || '_revectored'), pgvmig.fit(v.object_name || '_rewritten')));
+               pgvmig.fit(v.object_name || '_revectored'), pgvmig.fit(v.object_name || '_rewritten'),
+               CASE WHEN pgvmig.is_partitioned(v.relation) THEN
+                   format('IF NEW.%I IS NOT NULL AND pgvmig.%I(OLD, NEW) THEN NEW.%3$I := coalesce(NEW.%3$I, ''-infinity''); END IF;',
+                          v.vector_column, pgvmig.fit(v.object_name || '_moved'), v.embedded_at_column) END,
+               CASE WHEN pgvmig.is_partitioned(v.relation) THEN
+                   format('ELSIF NEW.%I IS NOT NULL THEN RETURN NEW;', v.embedded_at_column) END));
     EXECUTE format('REVOKE ALL ON FUNCTION pgvmig.%I FROM PUBLIC', pgvmig.fit(v.object_name || '_provenance'));
 END
 $$;
@@ -456,6 +495,11 @@ BEGIN
         SELECT * FROM (VALUES
             ('insert', 'AFTER INSERT', CASE
                 WHEN v.layout = 'table' THEN NULL
+                -- one that moved here is as it was there
+                WHEN v.adopted AND pgvmig.is_partitioned(v.relation) THEN
+                    format('NEW.%1$I IS NULL OR NEW.%2$I = ''-infinity'' '
+                           'OR NEW.%3$I IS NOT NULL AND NEW.%3$I <> pgvmig.source_hash(pgvmig.%4$I(NEW.*))',
+                           v.vector_column, v.embedded_at_column, v.source_hash_column, pgvmig.fit(v.object_name || '_input'))
                 WHEN v.adopted THEN format('NEW.%I IS NULL', v.vector_column)
                 -- a copied row brings a vector, and perhaps another text
                 ELSE format('NEW.%I IS NULL OR NEW.%I IS DISTINCT FROM pgvmig.source_hash(pgvmig.%I(NEW.*))',
@@ -499,8 +543,14 @@ AS $$
     ORDER BY t.tgname
 $$;
 
--- The inverse of create_capture.
-CREATE OR REPLACE FUNCTION pgvmig.drop_capture(v pgvmig.version) RETURNS void
+-- What a version's own functions are called, after its object_name; those that use others first.
+CREATE OR REPLACE FUNCTION pgvmig.capture_suffixes() RETURNS text[]
+LANGUAGE sql IMMUTABLE
+RETURN ARRAY['_capture', '_provenance', '_mark', '_forget', '_settle', '_drop_vector', '_take_vector', '_changed', '_moved',
+             '_revectored', '_rewritten', '_text', '_input'];
+
+-- A version's triggers and functions; its queues stay.
+CREATE OR REPLACE FUNCTION pgvmig.drop_capture_code(v pgvmig.version) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -511,10 +561,25 @@ BEGIN
     FOR t IN SELECT * FROM pgvmig.triggers_of(v) LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', t.name, v.relation);
     END LOOP;
-    FOREACH suffix IN ARRAY ARRAY['_capture', '_provenance', '_mark', '_forget', '_settle', '_drop_vector', '_take_vector',
-                                  '_changed', '_moved', '_revectored', '_rewritten', '_input'] LOOP
+    FOREACH suffix IN ARRAY pgvmig.capture_suffixes() LOOP
         EXECUTE format('DROP FUNCTION IF EXISTS pgvmig.%I', pgvmig.fit(v.object_name || suffix));
     END LOOP;
+END
+$$;
+
+-- What a version's own functions are called, after its object_name; those that use others first.
+CREATE OR REPLACE FUNCTION pgvmig.capture_suffixes() RETURNS text[]
+LANGUAGE sql IMMUTABLE
+RETURN ARRAY['_capture', '_provenance', '_mark', '_forget', '_settle', '_drop_vector', '_take_vector', '_changed', '_moved',
+             '_revectored', '_rewritten', '_text', '_input'];
+
+-- The inverse of create_capture.
+CREATE OR REPLACE FUNCTION pgvmig.drop_capture(v pgvmig.version) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM pgvmig.drop_capture_code(v);
     EXECUTE format('DROP TABLE IF EXISTS pgvmig.%I, pgvmig.%I',
                    pgvmig.fit(v.object_name || '_stale'), pgvmig.fit(v.object_name || '_outcome'));
     DELETE FROM pgvmig.lease l WHERE l.version_id = v.version_id;

@@ -72,9 +72,7 @@ SET search_path = pg_catalog, pg_temp
 SET row_security = off
 AS $$
 DECLARE
-    n bigint := (SELECT CASE WHEN c.relpages > 0 AND c.reltuples >= 0 THEN
-                     (c.reltuples / c.relpages * pg_relation_size(c.oid) / current_setting('block_size')::integer)::bigint END
-                 FROM pg_class c WHERE c.oid = relation);
+    n bigint := pgvmig.rows_estimated(relation);
 BEGIN
     IF n IS NULL THEN
         EXECUTE format('SELECT count(*) FROM %s', relation) INTO n;

@@ -12,12 +12,14 @@ AS $$
            ELSE 'have its application embed these rows, or cut over to another version' END
 $$;
 
--- Whether the worker's walk over the table is over: from then on it only takes what is in the stale log.
+-- Whether the worker's walk over the table is over: from then on it only takes what is in the stale log. A partition that
+-- came or went since begins another look.
 CREATE OR REPLACE FUNCTION pgvmig.is_walked(v pgvmig.version) RETURNS boolean
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT EXISTS (SELECT FROM pgvmig.backfill b WHERE b.version_id = v.version_id AND b.walked)
+    SELECT EXISTS (SELECT FROM pgvmig.backfill b WHERE b.version_id = v.version_id AND b.walked
+                     AND b.partitions = pgvmig.partition_marks(v.relation))
 $$;
 
 -- The same for rows that the worker does not know of: a vector that was taken away past the triggers.
@@ -29,6 +31,26 @@ AS $$
                format('SELECT pgvmig.queue_outdated(%L, %L%s), then ', v.relation::text, v.version,
                       CASE WHEN v.slot <> 'embedding' THEN format(', slot => %L', v.slot) END) END
            || pgvmig.next_backfill(v)
+$$;
+
+-- How many vectors in a table of their own are of rows that went with their partition, past every trigger: searches find
+-- them in the index and drop them afterwards, and so find less. The worker's next look over the table takes them away.
+-- Counted only where a partition is gone since its last one.
+CREATE OR REPLACE FUNCTION pgvmig.orphaned_vectors(v pgvmig.version) RETURNS bigint
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET row_security = off
+AS $$
+DECLARE
+    orphans bigint := 0;
+BEGIN
+    IF v.layout = 'table' AND NOT EXISTS (SELECT FROM pgvmig.backfill b WHERE b.version_id = v.version_id
+                                            AND b.partitions <@ pgvmig.partition_marks(v.relation)) THEN
+        EXECUTE format('SELECT count(*) FROM (SELECT d.tableoid FROM %s WHERE d.tableoid IS NULL) AS gone',
+                       pgvmig.rows_from(v, 'RIGHT JOIN')) INTO orphans;
+    END IF;
+    RETURN orphans;
+END
 $$;
 
 -- Coverage: every row has a vector, or a recorded reason why not. Rows that were written a moment ago are freshness's.
@@ -43,6 +65,7 @@ DECLARE
     need record;
     found text;
     unknown boolean;
+    orphans bigint := pgvmig.orphaned_vectors(v);
 BEGIN
     SELECT * INTO c FROM pgvmig.coverage(v.version_id, terms.max_stale_age);
     unknown := c.missing > 0 AND pgvmig.is_walked(v)
@@ -50,9 +73,12 @@ BEGIN
     SELECT * INTO need FROM pgvmig.catching_up(v.version_id, c.missing);
     found := CASE WHEN c.missing > 0 THEN
                  format('%s of %s rows have no vector%s', pgvmig.figure(c.missing), pgvmig.figure(c.total), need.words)
+             WHEN orphans > 0 THEN
+                 format('%s of rows that went with their partition: searches find them, drop them, and return too few',
+                        pgvmig.counted(orphans, 'vector'))
              ELSE format('%s rows, %s of them to be embedded still, none for longer than %s', pgvmig.figure(c.total),
                          pgvmig.figure(c.missing_recent), age) END;
-    RETURN ('coverage', c.missing = 0, found,
+    RETURN ('coverage', c.missing = 0 AND orphans = 0, found,
             format('every row that was there %s ago has a vector, or a recorded reason why not', age),
             coalesce(CASE WHEN unknown THEN pgvmig.next_queue(v) END, pgvmig.next_backfill(v)), to_jsonb(c) || coalesce(need.figures, '{}'))::pgvmig.gate_result;
 END

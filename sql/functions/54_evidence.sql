@@ -49,7 +49,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    pages double precision := pg_relation_size(v.vector_relation) / current_setting('block_size')::double precision;
+    pages double precision := pgvmig.pages(v.vector_relation);
     share double precision;
 BEGIN
     EXECUTE format('SELECT avg((coalesce(x.%I > $1, false))::integer) FROM %s AS x TABLESAMPLE SYSTEM (%s) REPEATABLE (0) '

@@ -84,7 +84,7 @@ BEGIN
            max(CASE WHEN to_jsonb(s) ? 'last_idx_scan'
                     THEN coalesce((to_jsonb(s) ->> 'last_idx_scan')::timestamptz, '-infinity') END)
     INTO indexes, scans, last_scan
-    FROM pg_stat_all_indexes s WHERE s.indexrelid IN (SELECT i.index FROM pgvmig.vector_indexes(v) i);
+    FROM pg_stat_all_indexes s WHERE s.indexrelid IN (SELECT pgvmig.leaves(i.index) FROM pgvmig.vector_indexes(v) i);
     SELECT greatest(least(b.stats_reset, a.stats_reset, w.stats_reset), d.stats_reset) INTO counted_since
     FROM pg_stat_bgwriter b, pg_stat_archiver a, pg_stat_wal w, pg_stat_database d
     WHERE d.datname = current_database();
@@ -148,7 +148,8 @@ BEGIN
              ORDER BY x.read_at DESC, x.reading_id DESC
     LOOP
         void := CASE what
-            WHEN 'scans' THEN r.counted_since IS DISTINCT FROM latest.counted_since OR r.indexes <> latest.indexes
+            -- an index that was made since, as a new partition's is, counts from nothing; of one that is gone nobody knows
+            WHEN 'scans' THEN r.counted_since IS DISTINCT FROM latest.counted_since OR NOT r.indexes <@ latest.indexes
                               OR r.scans > latest.scans
             ELSE r.calls > latest.calls END;
         more := CASE what WHEN 'scans' THEN latest.scans - latest.own_scans - (r.scans - r.own_scans)

@@ -103,8 +103,9 @@ SET search_path = pg_catalog, pg_temp
 SET row_security = off
 AS $$
 DECLARE
-    index_bytes bigint := (SELECT coalesce(sum(pg_relation_size(i.index)), 0) FROM pgvmig.vector_indexes(v) i);
-    pages double precision := pg_relation_size(v.vector_relation) / current_setting('block_size')::double precision;
+    index_bytes bigint := (SELECT coalesce(sum(pg_relation_size(l)), 0) FROM pgvmig.vector_indexes(v) i,
+                           pgvmig.leaves(i.index) l);
+    pages double precision := pgvmig.pages(v.vector_relation);
     percent double precision := least(100, 100 * 2000 / greatest(pages, 1));
     held bigint := 0;
 BEGIN
@@ -116,9 +117,9 @@ BEGIN
     END IF;
     RETURN jsonb_build_object(
         'index_bytes', CASE WHEN v.adopted THEN 0 ELSE index_bytes END,
-        'table_bytes', CASE WHEN v.layout = 'table' THEN pg_total_relation_size(v.vector_relation) - index_bytes ELSE 0 END,
+        'table_bytes', CASE WHEN v.layout = 'table' THEN pgvmig.total_bytes(v.vector_relation) - index_bytes ELSE 0 END,
         'held_bytes', held,
-        'whole_bytes', CASE WHEN v.layout = 'column' THEN pg_total_relation_size(v.vector_relation)
+        'whole_bytes', CASE WHEN v.layout = 'column' THEN pgvmig.total_bytes(v.vector_relation)
                                  - CASE WHEN v.adopted THEN 0 ELSE index_bytes END ELSE 0 END,
         'kept_column', CASE WHEN v.adopted THEN v.vector_column END);
 END
@@ -130,7 +131,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM pgvmig.drop_capture(v);
+    PERFORM pgvmig.ungrant_version(v), pgvmig.drop_capture(v);
     IF v.view IS NOT NULL AND EXISTS (SELECT FROM pg_class c WHERE c.oid = v.view) THEN
         EXECUTE format('DROP VIEW %s', v.view);
     END IF;

@@ -1,8 +1,9 @@
 -- name: table_facts
 -- The table as the caller's search_path finds it, and what adding a version must know of it.
 SELECT n.nspname AS table_schema, c.relname AS table_name, c.relkind::text AS relkind,
-       c.relpersistence::text AS relpersistence,
-       EXISTS (SELECT FROM pg_inherits i WHERE c.oid IN (i.inhparent, i.inhrelid)) AS inherits,
+       EXISTS (SELECT FROM pg_inherits i WHERE c.oid IN (i.inhparent, i.inhrelid)) AND c.relkind = 'r' AS inherits,
+       CASE WHEN c.relispartition THEN pg_partition_root(c.oid)::text END AS partition_of,
+       (SELECT min(l::text) FROM pgvmig.leaves(c.oid) l JOIN pg_class p ON p.oid = l WHERE p.relpersistence = 'u') AS unlogged,
        pgvmig.vector_schema() AS vector_schema,
        (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'vector') AS vector_version,
        ARRAY(SELECT a.attname::text FROM pg_attribute a

@@ -14,7 +14,7 @@ SELECT set_config('row_security', 'off', true), set_config('lock_timeout', '2s',
                   CASE current_setting('synchronous_commit') WHEN 'off' THEN 'off' ELSE 'local' END, true)
 
 -- name: lock_backfill
-SELECT b.pass, b.next_block, b.end_block, b.walked
+SELECT b.pass, b.next_block, b.end_block, b.walked AND b.partitions = pgvmig.partition_marks(v.relation), pgvmig.shape(v)
 FROM pgvmig.backfill b JOIN pgvmig.version v USING (version_id)
 WHERE b.version_id = %(version_id)s AND v.writer = 'worker' AND v.state <> 'retired'
 FOR UPDATE OF b
@@ -53,7 +53,9 @@ UPDATE pgvmig.backfill b SET found_in_pass = b.found_in_pass + %(found)s
 FROM finished f WHERE b.version_id = f.version_id
 
 -- name: finish_walk
-UPDATE pgvmig.backfill SET walked = true, walked_at = clock_timestamp() WHERE version_id = %(version_id)s
+-- With the partitions that there were when the look began: one that came since is looked at next.
+UPDATE pgvmig.backfill SET walked = true, walked_at = clock_timestamp(), partitions = %(partitions)s
+WHERE version_id = %(version_id)s
 
 -- name: forget_orphans
 -- A REPEATABLE READ transaction that deletes a row does not see an outcome recorded since its snapshot.
@@ -105,8 +107,9 @@ VALUES (%(version_id)s, %(run_id)s, %(entries)s, clock_timestamp() + %(lease)s)
 RETURNING lease_id
 
 -- name: extend_lease
-UPDATE pgvmig.lease SET until = clock_timestamp() + %(lease)s
-WHERE lease_id = %(lease_id)s AND run_id = %(run_id)s RETURNING lease_id
+UPDATE pgvmig.lease l SET until = clock_timestamp() + %(lease)s
+FROM pgvmig.version v
+WHERE l.lease_id = %(lease_id)s AND l.run_id = %(run_id)s AND v.version_id = l.version_id RETURNING pgvmig.shape(v)
 
 -- name: extend_leases
 -- Only what is still running: a lease that was given back stays free.
@@ -167,17 +170,15 @@ SET kind = excluded.kind, source_hash = excluded.source_hash, error = excluded.e
 -- name: forget_outcomes
 DELETE FROM {outcome} AS o USING unnest({given}) AS u ({given_columns}) WHERE {outcome_is_given}
 
+-- name: require_followable
+SELECT pgvmig.require_followable(%(version_id)s)
+
 -- name: begin_backfill
 -- 'added' is over when a worker has begun.
-UPDATE pgvmig.version SET state = 'backfilling' WHERE version_id = %(version_id)s AND state = 'added'
+SELECT pgvmig.begin_backfill(%(version_id)s)
 
 -- name: become_ready
-UPDATE pgvmig.version v SET state = 'ready'
-WHERE v.version_id = %(version_id)s AND v.state IN ('added', 'backfilling')
-  AND EXISTS (SELECT FROM pgvmig.backfill b WHERE b.version_id = v.version_id AND b.walked)
-
--- name: event_context
-SELECT set_config('pgvmig.source', 'worker', true), set_config('pgvmig.verb', 'backfill', true)
+SELECT pgvmig.become_ready(%(version_id)s)
 
 -- name: stale_before
 -- What is queued after the end of the walk comes from live traffic: there is always some, and it is no reason to go on.
@@ -201,9 +202,10 @@ SET seen_at = clock_timestamp(), batches = r.batches + 1, rows_written = r.rows_
     rows_outrun = r.rows_outrun + %(outrun)s,
     rows_updated = coalesce(r.rows_updated, 0) + x.updated, rows_hot = coalesce(r.rows_hot, 0) + x.hot
 FROM pgvmig.version v
-LEFT JOIN LATERAL (SELECT pg_stat_get_xact_tuples_updated(v.relation) AS updated,
-                          pg_stat_get_xact_tuples_hot_updated(v.relation) AS hot,
-                          pg_stat_force_next_flush()) AS x ON v.layout = 'column'
+LEFT JOIN LATERAL (SELECT sum(pg_stat_get_xact_tuples_updated(l))::bigint AS updated,
+                          sum(pg_stat_get_xact_tuples_hot_updated(l))::bigint AS hot,
+                          max(pg_stat_force_next_flush()::text)
+                   FROM pgvmig.leaves(v.relation) l) AS x ON v.layout = 'column'
 WHERE v.version_id = %(version_id)s AND r.version_id = v.version_id AND r.run_id = %(run_id)s
 RETURNING x.updated, x.hot
 

@@ -5,6 +5,7 @@
 SELECT a.attname
 FROM pgvmig.version v JOIN pg_attribute a ON a.attrelid = v.relation
 WHERE v.version_id = %(version_id)s AND a.attnum > 0 AND a.attlen = -1 AND NOT a.attisdropped AND a.attgenerated <> 'v'
+  AND has_column_privilege(a.attrelid, a.attnum, 'SELECT')
 
 -- name: room
 -- What a value takes on the row's page: a pointer, where it is kept elsewhere.
@@ -16,14 +17,14 @@ coalesce(CASE WHEN pg_column_size({column}) < 2032 THEN pg_column_size({column})
 
 -- name: missing_rows
 -- The rows on some pages that wait for the walk: no vector, no outcome recorded for their text, and not in the log,
--- where they would be taken from. A range of TIDs, so that the pages before it are not read again.
-SELECT {row_key}, d.ctid, {room}
+-- where they would be taken from. A range of TIDs, so that the pages before it are not read again; of every partition.
+SELECT {row_key}, d.tableoid::bigint, d.ctid, {room}
 FROM {table} AS d
 WHERE d.ctid >= %(first)s::tid AND d.ctid < %(last)s::tid
   AND d.{vector} IS NULL
   AND NOT EXISTS (SELECT FROM {stale} AS q WHERE {queued})
-  AND NOT EXISTS (SELECT FROM {outcome} AS o WHERE {recorded} AND o.source_hash = pgvmig.source_hash({input}(d.*)))
-ORDER BY d.ctid
+  AND NOT EXISTS (SELECT FROM {outcome} AS o WHERE {recorded} AND o.source_hash = pgvmig.source_hash({text}))
+ORDER BY d.tableoid, d.ctid
 
 -- name: read_rows
 -- The rows' input and its hash, whether the vector is of that text, and whether an outcome is recorded for it.
@@ -34,14 +35,14 @@ SELECT u.i::integer - 1, r.input, r.hash,
 FROM unnest({given}) WITH ORDINALITY AS u ({given_columns}, i)
 JOIN {table} AS d ON {row_is_given}
 CROSS JOIN LATERAL (
-    SELECT t.input, pgvmig.source_hash(t.input) AS hash FROM (SELECT {input}(d.*) AS input OFFSET 0) AS t OFFSET 0
+    SELECT t.input, pgvmig.source_hash(t.input) AS hash FROM (SELECT {text} AS input OFFSET 0) AS t OFFSET 0
 ) AS r
 LEFT JOIN {outcome} AS o ON {recorded}
 
 -- name: lock_rows
 -- Lock what nobody else has locked, and say which of it still is what was embedded. Waiting for nobody, a worker
 -- cannot be part of a deadlock.
-SELECT u.i::integer - 1, pgvmig.source_hash({input}(d.*)) = u.hash
+SELECT u.i::integer - 1, pgvmig.source_hash({text}) = u.hash
 FROM unnest({given}, %(hashes)b::bytea[]) WITH ORDINALITY AS u ({given_columns}, hash, i)
 JOIN {table} AS d ON {row_is_given}
 FOR NO KEY UPDATE OF d SKIP LOCKED

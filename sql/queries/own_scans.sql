@@ -3,8 +3,8 @@
 -- name: count
 -- By version, what this session's transaction has scanned so far. It may include what earlier ones have not handed on
 -- yet, so that only a difference within one transaction says something.
-SELECT v.version_id::text, coalesce(sum(pg_stat_get_xact_numscans(i.index)), 0)::bigint
-FROM pgvmig.version v CROSS JOIN LATERAL pgvmig.vector_indexes(v) AS i
+SELECT v.version_id::text, coalesce(sum(pg_stat_get_xact_numscans(l)), 0)::bigint
+FROM pgvmig.version v CROSS JOIN LATERAL pgvmig.vector_indexes(v) AS i CROSS JOIN LATERAL pgvmig.leaves(i.index) AS l
 WHERE v.version_id = ANY (%(version_ids)s)
 GROUP BY v.version_id
 
@@ -13,9 +13,9 @@ GROUP BY v.version_id
 -- reads both between the two would take ours for somebody else's.
 INSERT INTO pgvmig.own_index_scan (version_id, scans)
 SELECT now.version_id, now.scans
-FROM (SELECT v.version_id, sum(pg_stat_get_xact_numscans(i.index))
+FROM (SELECT v.version_id, sum(pg_stat_get_xact_numscans(l))
                            - coalesce((%(before)s::jsonb ->> v.version_id::text)::bigint, 0) AS scans
-      FROM pgvmig.version v CROSS JOIN LATERAL pgvmig.vector_indexes(v) AS i
+      FROM pgvmig.version v CROSS JOIN LATERAL pgvmig.vector_indexes(v) AS i CROSS JOIN LATERAL pgvmig.leaves(i.index) AS l
       WHERE v.version_id = ANY (%(version_ids)s)
       GROUP BY v.version_id) AS now,
      pg_stat_force_next_flush()

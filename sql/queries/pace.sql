@@ -38,12 +38,10 @@ WHERE (s.version_id, s.at, s.run_id) = (n.version_id, n.at, n.run_id)
 -- name: table
 -- The planner's estimate of the table's rows, as it scales it with the table's size; NULL before the first ANALYZE. And
 -- where the vectors are written, when that is another table.
-SELECT CASE WHEN c.relpages > 0 AND c.reltuples >= 0
-            THEN (c.reltuples / c.relpages * pg_relation_size(c.oid) / current_setting('block_size')::integer)::bigint
-       END AS rows,
+SELECT pgvmig.rows_estimated(v.relation) AS rows,
        CASE WHEN v.vector_relation <> v.relation THEN v.vector_relation::oid::bigint END AS vector_relation
-FROM pgvmig.version v JOIN pg_class c ON c.oid = v.relation WHERE v.version_id = %(version_id)s
+FROM pgvmig.version v WHERE v.version_id = %(version_id)s
 
 -- name: to_build
 -- What an index build would read, TOAST included.
-SELECT to_regclass({relation})::oid::bigint AS relation, pg_table_size(to_regclass({home})) AS bytes
+SELECT to_regclass({relation})::oid::bigint AS relation, (SELECT sum(pg_table_size(l))::bigint FROM pgvmig.leaves(to_regclass({home})) l) AS bytes

@@ -80,7 +80,7 @@ FROM pg_stat_archiver AS a
 
 -- name: index_builds
 -- CLUSTER and VACUUM FULL build every index of the table anew.
-SELECT p.pid, p.relid::bigint AS relation, p.relid::regclass::text AS target, p.command, p.phase,
+SELECT p.pid, coalesce(pg_partition_root(p.relid)::oid, p.relid)::bigint AS relation, p.relid::regclass::text AS target, p.command, p.phase,
        a.usename, a.application_name
 FROM (SELECT pid, datname, relid, command, phase FROM pg_stat_progress_create_index
       UNION ALL
@@ -91,14 +91,15 @@ WHERE p.datname = current_database()
 -- name: vacuums
 -- Every table that we write, with the vacuum that runs on it or on its TOAST table. The age of what is no table is that
 -- of no transaction, which reads as two billion.
-SELECT c.oid::bigint AS relation, c.oid::regclass::text AS target,
+SELECT v.relation::oid::bigint AS relation, c.oid::regclass::text AS target,
        greatest(CASE WHEN c.relfrozenxid <> '0' THEN age(c.relfrozenxid) ELSE 0 END,
                 CASE WHEN t.relfrozenxid <> '0' THEN age(t.relfrozenxid) ELSE 0 END) AS xids,
        current_setting('autovacuum_freeze_max_age')::integer AS freeze_max_age,
        current_setting('vacuum_failsafe_age')::integer AS failsafe_age,
        p.pid, p.phase, a.query
 FROM (SELECT relation FROM pgvmig.version UNION SELECT vector_relation FROM pgvmig.version) AS v
-JOIN pg_class AS c ON c.oid = v.relation
+CROSS JOIN LATERAL pgvmig.leaves(v.relation) AS l
+JOIN pg_class AS c ON c.oid = l
 LEFT JOIN pg_class AS t ON t.oid = c.reltoastrelid
 LEFT JOIN pg_stat_progress_vacuum AS p ON p.relid IN (c.oid, t.oid) AND p.datname = current_database()
 LEFT JOIN activity AS a ON a.pid = p.pid
@@ -147,7 +148,7 @@ SELECT pg_database_size(current_database()) AS bytes
 
 -- name: pause
 SELECT relation::oid::bigint AS relation, pgvmig.label(relation, slot) AS target, slot, version, paused_by, reason
-FROM pgvmig.pause
+FROM pgvmig.all_pauses()
 
 -- name: throttle
 SELECT relation::oid::bigint AS relation, relation::text AS target, slot, settings FROM pgvmig.throttle

@@ -17,7 +17,7 @@ SELECT version_id, revoked_at AS at, revoked_by AS by FROM pgvmig.revoked_view
 
 -- name: progress
 -- Where the walk stands, and an estimate of what is left of it: the planner's rows, scaled with the table's size.
-SELECT b.version_id, b.pass, b.next_block, b.end_block, b.walked, b.walked_at, l.leases, l.leases_free, l.leases_over,
+SELECT b.version_id, b.pass, b.next_block, b.end_block, pgvmig.is_walked(v) AS walked, b.walked_at, l.leases, l.leases_free, l.leases_over,
        e.rows AS rows_estimate,
        CASE WHEN b.walked THEN 0
             WHEN b.end_block > 0 THEN (e.rows * (1 - b.next_block::numeric / b.end_block))::bigint
@@ -26,9 +26,7 @@ FROM pgvmig.backfill b
 JOIN pgvmig.version v USING (version_id)
 JOIN pg_class c ON c.oid = v.relation
 CROSS JOIN LATERAL (
-    SELECT CASE WHEN c.relpages > 0 AND c.reltuples >= 0
-                THEN (c.reltuples / c.relpages * pg_relation_size(c.oid) / current_setting('block_size')::integer)::bigint
-           END AS rows
+    SELECT pgvmig.rows_estimated(c.oid) AS rows
 ) AS e
 CROSS JOIN LATERAL (
     -- Given back: free for the next worker. Over: their worker was killed, or is too slow to renew them.

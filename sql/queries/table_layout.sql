@@ -15,13 +15,13 @@ ORDER BY u.i
 -- The rows on some pages that wait for the walk: no vector, no outcome recorded for their text, and not in the log,
 -- where they would be taken from. OFFSET 0 has PostgreSQL look each row up instead of reading the whole table of vectors,
 -- and hash only texts that have an outcome.
-SELECT {row_key}, d.ctid
+SELECT {row_key}, d.tableoid::bigint, d.ctid
 FROM {table} AS d
 WHERE d.ctid >= %(first)s::tid AND d.ctid < %(last)s::tid
   AND NOT EXISTS (SELECT FROM {vectors} AS e WHERE {vector_is_row} OFFSET 0)
   AND NOT EXISTS (SELECT FROM {stale} AS q WHERE {queued} OFFSET 0)
-  AND NOT EXISTS (SELECT FROM {outcome} AS o WHERE {recorded} AND o.source_hash = pgvmig.source_hash({input}(d.*)) OFFSET 0)
-ORDER BY d.ctid
+  AND NOT EXISTS (SELECT FROM {outcome} AS o WHERE {recorded} AND o.source_hash = pgvmig.source_hash({text}) OFFSET 0)
+ORDER BY d.tableoid, d.ctid
 
 -- name: read_rows
 -- The rows' input and its hash, whether the vector is of that text, and whether an outcome is recorded for it; which
@@ -30,11 +30,11 @@ ORDER BY d.ctid
 SELECT u.i::integer - 1, r.input, r.hash,
        coalesce(e.{version_id} = %(version_id)s AND e.{source_hash} = r.hash, false),
        coalesce(o.source_hash = r.hash, false),
-       d.ctid || '@' || d.xmin, {sent_key}
+       d.tableoid || d.ctid::text || d.xmin, {sent_key}
 FROM unnest({given}) WITH ORDINALITY AS u ({given_columns}, i)
 JOIN {table} AS d ON {row_is_given}
 CROSS JOIN LATERAL (
-    SELECT t.input, pgvmig.source_hash(t.input) AS hash FROM (SELECT {input}(d.*) AS input OFFSET 0) AS t OFFSET 0
+    SELECT t.input, pgvmig.source_hash(t.input) AS hash FROM (SELECT {text} AS input OFFSET 0) AS t OFFSET 0
 ) AS r
 LEFT JOIN {vectors} AS e ON {vector_is_row}
 LEFT JOIN {outcome} AS o ON {recorded}
@@ -57,8 +57,8 @@ SELECT pg_advisory_xact_lock(1885828717, %(version_id)s)
 -- Returns the positions of the rows that are not ours, and among them of those that somebody holds.
 WITH r AS MATERIALIZED (
     SELECT u.i, {row_columns},
-           CASE WHEN u.version = d.ctid || '@' || d.xmin THEN true
-                ELSE pgvmig.source_hash({input}(d.*)) = substr(%(hashes)s::bytea, u.i::integer * 32 - 31, 32) END AS same,
+           CASE WHEN u.version = d.tableoid || d.ctid::text || d.xmin THEN true
+                ELSE pgvmig.source_hash({text}) = substr(%(hashes)s::bytea, u.i::integer * 32 - 31, 32) END AS same,
            u.i <> ALL (%(failed)s::integer[]) AND EXISTS (SELECT FROM {vectors} AS e WHERE {vector_is_row} OFFSET 0) AS has_vector,
            (SELECT EXISTS (SELECT FROM {outcome})) AND EXISTS (SELECT FROM {outcome} AS o WHERE {recorded} OFFSET 0)
                AS has_outcome
@@ -110,3 +110,15 @@ WITH gone AS MATERIALIZED (
     FOR UPDATE OF q SKIP LOCKED
 )
 DELETE FROM {stale} AS q USING entry WHERE q.entry = entry.entry
+
+-- name: queue_orphans
+-- Vectors whose row went with its partition, past every trigger: the log has the worker find the row gone. A range of the
+-- vectors' own pages.
+INSERT INTO {stale} ({queue_columns})
+SELECT {vector_key} FROM {vectors} AS e
+WHERE e.ctid >= %(first)s::tid AND e.ctid < %(last)s::tid
+  AND NOT EXISTS (SELECT FROM {table} AS d WHERE {vector_is_row} OFFSET 0)
+  AND NOT EXISTS (SELECT FROM {stale} AS q WHERE {queued_vector} OFFSET 0)
+
+-- name: vector_blocks
+SELECT pgvmig.end_of_pages(v.vector_relation) FROM pgvmig.version v WHERE v.version_id = %(version_id)s

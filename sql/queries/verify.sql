@@ -26,7 +26,7 @@ SELECT pgvmig.record_evidence(%(version_id)s, %(gate)s, %(passed)s, %(found)s, %
 
 -- name: pages
 -- How many pages the vectors are on.
-SELECT pg_relation_size(v.vector_relation) / current_setting('block_size')::bigint
+SELECT pgvmig.end_of_pages(v.vector_relation)
 FROM pgvmig.version v WHERE v.version_id = %(version_id)s
 
 -- name: column_rows
@@ -92,7 +92,8 @@ ORDER BY random() LIMIT %(limit)s
 
 -- name: valid_indexes
 SELECT c.relname, i.method
-FROM pgvmig.version v CROSS JOIN LATERAL pgvmig.vector_indexes(v) AS i JOIN pg_class c ON c.oid = i.index
+FROM pgvmig.version v CROSS JOIN LATERAL pgvmig.vector_indexes(v) AS i CROSS JOIN LATERAL pgvmig.leaves(i.index) AS l
+JOIN pg_class c ON c.oid = l
 WHERE v.version_id = %(version_id)s AND i.valid
 
 -- name: in_effect

@@ -85,12 +85,6 @@ class TestVersions:
         with pytest.raises(NotFoundError, match="no version v7"):
             site.run("documents", "v7")
 
-    def test_of_a_partitioned_table_are_refused(self, site):
-        site.documents(0, "CREATE TABLE documents (id bigint PRIMARY KEY, body text) PARTITION BY HASH (id)")
-        site.execute("CREATE TABLE documents_0 PARTITION OF documents FOR VALUES WITH (MODULUS 1, REMAINDER 0)")
-        with pytest.raises(ConflictError, match="documents is partitioned"):
-            site.version()
-
     def test_ready_ones_stay_ready_and_active_ones_active(self, site):
         site.documents(10)
         v2 = site.version()

@@ -298,9 +298,9 @@ REFUSED = [
         "there is no table nowhere. Next: write [schema.]table[.slot], such as documents",
     ),
     (
-        ("parts", "v2"), {"dimensions": 8}, ConflictError,
-        ("parts is partitioned. The backfill walks a table's own pages, and a partitioned table has none. "
-        "Next: use pgvmig on plain tables only, for now"),
+        ("part", "v2"), {"dimensions": 8}, ConflictError,
+        ("part is a partition of parts. Searches through the whole table would find vectors in one partition and none in "
+        "the others. Next: name parts: its partitions, and those to come, are taken with it"),
     ),
 ]  # fmt: skip
 
@@ -310,6 +310,7 @@ def test_what_cannot_be_planned(site, where, options, kind, message):
     site.documents(10)
     add_version(site.connection, "documents", "v1")
     site.execute("CREATE TABLE parts (id int PRIMARY KEY, body text) PARTITION BY RANGE (id)")
+    site.execute("CREATE TABLE part PARTITION OF parts DEFAULT")
     with pytest.raises(kind) as error:
         subject.plan(ConnectionRunner(site.connection), *where, **options)
     assert str(error.value) == message

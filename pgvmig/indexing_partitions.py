@@ -1,0 +1,139 @@
+"""The index of a partitioned table: built on each leaf partition CONCURRENTLY, then attached to the table's own.
+
+The table's own index is made first, empty and not valid. From then on PostgreSQL gives every new partition its index,
+and the table's becomes valid with the last one that is attached. Interrupted anywhere, the next run goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from psycopg import sql
+
+from pgvmig import one_index
+from pgvmig import sql as files
+from pgvmig.address import Table
+from pgvmig.errors import BlockedError, ConflictError
+from pgvmig.names import fit
+from pgvmig.one_index import Found, Step, Wanted
+from pgvmig.runner import Row, Runner, one
+
+
+def is_partitioned(run: Runner, table: Table) -> bool:
+    """Return whether the table has partitions; offline nobody knows, and it is written down as if it had none."""
+    return not run.offline and bool(one(run.run(_query("is_partitioned", relation=table.relation))))
+
+
+def take(run: Runner, wanted: Wanted, step: Step, calm: Callable[[Table], None] | None = None) -> None:
+    """Take one step, outside any transaction. `calm` is called before each partition's index is begun."""
+    if step.verb == "drop":
+        drop(run, wanted.table, step.name)
+    elif step.verb == "rename":
+        _rename(run, wanted, step.name)
+    else:
+        _create(run, wanted, step.name, calm)
+
+
+def drop(run: Runner, table: Table, name: str) -> None:
+    """Drop the table's index with those of its partitions, and what an interrupted build left on them."""
+    drop_whole(run, table.beside(name))
+    for row in _partitions(run, table):
+        part = _table(row)
+        left = part.beside(_part_name(table, name, part))
+        found = run.run(_query("unattached", relation=part.relation, index=sql.Literal(files.text(left))))
+        if any(r["free"] and r["same_table"] and files.text(part.beside(r["name"])) == files.text(left) for r in found):
+            run.run(files.query("indexing", "drop_index", index=left))
+
+
+def drop_whole(run: Runner, index: sql.Composable) -> None:
+    """Drop a partitioned table's index. Waits for its locks in short tries, because whoever comes behind waits too."""
+    _patiently(run, _query("drop", index=index))
+
+
+def _create(run: Runner, wanted: Wanted, name: str, calm: Callable[[Table], None] | None) -> None:
+    index = sql.Literal(files.text(wanted.table.beside(name)))
+    _patiently(run, one_index.statement(run, wanted, name, query="create_index_on_only"))
+    while rows := run.run(_query("next_part", relation=wanted.table.relation, index=index)):
+        part = replace(wanted, table=_table(rows[0]))
+        part_name = _part_name(wanted.table, name, part.table)
+        if rows[0]["isleaf"]:
+            part_name = _build(run, part, part_name, calm)
+        else:
+            _patiently(run, one_index.statement(run, part, part_name, query="create_index_on_only"))
+        # regclass::text is quoted already
+        attach_to = sql.SQL(rows[0]["attach_to"])
+        _patiently(run, _query("attach", index=attach_to, part=part.table.beside(part_name)))
+    run.run(files.query("indexing", "require_valid_index", index=index))
+
+
+def _build(run: Runner, part: Wanted, name: str, calm: Callable[[Table], None] | None) -> str:
+    """Bring a leaf's index about, unless one that is as wanted is there. Returns its name."""
+    states = one_index.states_on(run, part)
+    there = _unattached(run, part.table, name)
+    if built := next((free for free in there if states.get(free) is Found.RIGHT), None):
+        return built
+    if name in there:
+        run.run(files.query("indexing", "drop_index", index=part.table.beside(name)))
+    if calm is not None:
+        calm(part.table)
+    run.run(one_index.statement(run, part, name))
+    run.run(files.query("indexing", "require_valid_index", index=sql.Literal(files.text(part.table.beside(name)))))
+    return name
+
+
+def _unattached(run: Runner, part: Table, name: str) -> list[str]:
+    """Return a leaf's indexes that are part of no other, also that of our name.
+
+    Raises ConflictError where the name is somebody else's, BlockedError while somebody builds it.
+    """
+    index = sql.Literal(files.text(part.beside(name)))
+    rows = run.run(_query("unattached", relation=part.relation, index=index))
+    for row in rows:
+        if row["name"] == name and not (row["same_table"] and row["free"]):
+            raise ConflictError(
+                f"{files.text(part.beside(name))} is an index of another table, or part of another index",
+                hazard="It would be dropped as the remains of an interrupted build",
+                next_step="rename it: ALTER INDEX ... RENAME TO ...",
+            )
+        if row["name"] == name and row["builder"] is not None:
+            raise BlockedError(
+                f"{files.text(part.beside(name))} is being built by the process {row['builder']}",
+                hazard="To drop it as the remains of an interrupted build would throw away what that process has done",
+                next_step="wait for it, or stop it with SELECT pg_cancel_backend(...); then run this again",
+                pid=row["builder"],
+            )
+    return [row["name"] for row in rows]
+
+
+def _rename(run: Runner, wanted: Wanted, name: str) -> None:
+    """Give the index the name wanted, and those of its partitions theirs; the table's own comes last."""
+    table, called = wanted.table, wanted.names.name
+    owners = {_part_name(table, name, _table(row)): _table(row) for row in _partitions(run, table)}
+    for row in run.run(_query("parts", index=sql.Literal(files.text(table.beside(name))))):
+        if part := owners.get(row["name"]):
+            new = _part_name(table, called, part)
+            run.run(files.query("indexing", "rename_index", index=part.beside(row["name"]), called=new))
+    run.run(files.query("indexing", "rename_index", index=table.beside(name), called=called))
+
+
+def _partitions(run: Runner, table: Table) -> list[Row]:
+    return run.run(_query("partitions", relation=table.relation))
+
+
+def _part_name(table: Table, name: str, part: Table) -> str:
+    """Return the name of a partition's part of an index: the partition's own, and what the table's adds to it."""
+    added = name.removeprefix(f"{table.name}_")
+    return fit(f"{part.name}_{added}")
+
+
+def _patiently(run: Runner, statement: sql.Composed) -> None:
+    run.run(_query("patiently", statement=sql.Literal(files.text(statement))))
+
+
+def _table(row: Row) -> Table:
+    return Table(row["table_schema"], row["table_name"])
+
+
+def _query(name: str, **parts: sql.Composable) -> sql.Composed:
+    return files.query("partitions", name, **parts)
