@@ -60,6 +60,10 @@ class DatabaseError(PgvmigError):
     """PostgreSQL refused or is not reachable."""
 
 
+class HiddenRowsError(DatabaseError):
+    """Row-level security would hide rows from us; what is hidden would look as if it were done."""
+
+
 class SchemaVersionError(PgvmigError):
     """The control schema is missing, or older or newer than this toolkit."""
 
@@ -74,6 +78,10 @@ class ConflictError(PgvmigError):
 
 class DestructionRefusedError(PgvmigError):
     """The step would destroy vectors and nobody said that it may."""
+
+
+class TooMightyError(PgvmigError):
+    """Operators would be lent a superuser's rights; nobody said that they may."""
 
 
 class PublishedTableError(PgvmigError):

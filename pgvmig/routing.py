@@ -18,6 +18,7 @@ from psycopg.rows import class_row, tuple_row
 
 from pgvmig import sql as files
 from pgvmig.address import Address
+from pgvmig.catalog import roles
 from pgvmig.catalog.connection import translated
 from pgvmig.catalog.versions import Version
 from pgvmig.names import DEFAULT_SLOT
@@ -87,6 +88,7 @@ def set_route(
     statement = files.query(
         "route",
         "set_route",
+        function=roles.function(run, "set_route"),
         **where.literals(),
         **(terms or Terms()).literals(),
         percent=sql.Literal(percent),
@@ -99,6 +101,10 @@ def set_route(
 
 def unroute(run: Runner, where: Address, reason: str | None = None, *, only: bool = False) -> dict[str, Any]:
     """Give every key back to the active version. `only`: where the candidate is the version that `where` names."""
-    names = where.literals() | {"version": sql.Literal(where.version if only else None), "reason": sql.Literal(reason)}
+    names = where.literals() | {
+        "version": sql.Literal(where.version if only else None),
+        "reason": sql.Literal(reason),
+        "function": roles.function(run, "unroute"),
+    }
     with run.transaction():
         return decoded(one(run.run(files.query("route", "unroute", **names)))) or {}

@@ -12,6 +12,7 @@ from psycopg import sql
 
 from pgvmig import sql as files
 from pgvmig.address import Address
+from pgvmig.catalog import roles
 from pgvmig.pacing import quiet
 from pgvmig.pacing.configured import configured
 from pgvmig.pacing.signals import Verdict
@@ -78,7 +79,6 @@ def expected(run: Runner, where: Address, *, way_back: bool = False) -> Row:
         files.query(
             "switch",
             "expected",
-            table=where.table.identifier,
             way_back=sql.Literal(way_back),
             **where.literals(),
         )
@@ -111,8 +111,10 @@ def _switch(
 ) -> dict[str, Any]:
     if not run.offline:
         _before(run, expected(run, where, way_back=verb == "roll_back"), terms, beside, tell)
+    function = roles.function(run, verb)
     with run.transaction():
-        return decoded(one(run.run(files.query("switch", verb, **where.literals(), **terms.literals())))) or {}
+        statement = files.query("switch", verb, function=function, **where.literals(), **terms.literals())
+        return decoded(one(run.run(statement))) or {}
 
 
 def _before(run: Runner, facts: Row, terms: Terms, beside: quiet.Beside | None, tell: Tell | None) -> None:

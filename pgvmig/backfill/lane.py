@@ -96,7 +96,6 @@ class Lane:
     def begin(self, *, asked: bool) -> None:
         """Begin: `added` becomes `backfilling`. `asked` looks over a table again whose walk is at its end."""
         with transaction(self._conn):
-            self._execute("event_context")
             self._execute("begin_backfill")
             self._execute("walk_again", asked=asked)
 
@@ -180,7 +179,6 @@ class Lane:
         (stale,) = self._conn.execute(self._stale_before, {"before": self._horizon}).fetchone() or (False,)
         if not stale:
             with transaction(self._conn):
-                self._execute("event_context")
                 self._execute("become_ready")
                 self._claims.tidy()
             self.caught_up = True

@@ -29,6 +29,7 @@ _OURS: dict[str, type[errors.PgvmigError]] = {
     "PV008": errors.SchemaVersionError,
     "PV009": errors.PublishedTableError,
     "PV010": errors.UsageError,
+    "PV011": errors.TooMightyError,
 }
 
 
@@ -42,6 +43,9 @@ _PASSING = {
     pg.TooManyConnections.sqlstate,
     pg.ReadOnlySqlTransaction.sqlstate,
 }
+
+# The names on a search_path: in quotes, or bare.
+_ON_THE_PATH = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
 
 # Its own tables; those of a version are gone when it is retired.
 _OUR_SCHEMA = re.compile(r'schema "pgvmig"|"pgvmig\.(?![^"]*_(?:stale|outcome)")')
@@ -66,7 +70,31 @@ def connect(dsn: str, *, application_name: str = "pgvmig", **options: Any) -> ps
         ) from error
     # Sent with BEGIN, whatever default_transaction_isolation is: the next statement must see what was waited for.
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    with translated():
+        (search_path,) = connection.execute("SHOW search_path").fetchone() or ("",)
+    try:
+        require_own_functions(search_path)
+    except errors.ConfigError:
+        connection.close()
+        raise
     return connection
+
+
+def require_own_functions(search_path: str) -> None:
+    """Raise ConfigError for a search_path on which somebody's functions come before PostgreSQL's own.
+
+    Our queries call count(), now() and so on by their bare names. Not mended with SET: behind PgBouncer in transaction
+    mode that would be somebody else's session. Temporary schemas are not searched for functions.
+    """
+    names = [quoted.replace('""', '"') or bare for quoted, bare in _ON_THE_PATH.findall(search_path)]
+    before = [name for name in names[: names.index("pg_catalog")] if name != "pg_temp"] if "pg_catalog" in names else []
+    if before:
+        raise errors.ConfigError(
+            f"search_path = {search_path} puts {', '.join(before)} before pg_catalog",
+            hazard="Functions and operators there would be run in place of PostgreSQL's own, with your rights",
+            next_step="ALTER ROLE ... SET search_path without pg_catalog, which then comes first; or for pgvmig alone "
+            "PGOPTIONS='-c search_path=public'",
+        )
 
 
 def is_passing(error: errors.DatabaseError) -> bool:
@@ -101,6 +129,14 @@ def translate(error: BaseException) -> errors.PgvmigError:
         )
     if state in (pg.UndefinedTable.sqlstate, pg.InvalidSchemaName.sqlstate) and _OUR_SCHEMA.search(message):
         return schema_missing()
+    if state == pg.InsufficientPrivilege.sqlstate and _hides_rows(error):
+        return errors.HiddenRowsError(
+            message,
+            hazard="Rows that policies hide from us would look as if nothing were to be done for them",
+            next_step="ALTER ROLE ... BYPASSRLS for the role that logs in (members do not inherit it), or work as the "
+            "table's owner, with NO FORCE ROW LEVEL SECURITY",
+            sqlstate=state,
+        )
     if state == pg.InsufficientPrivilege.sqlstate:
         return errors.DatabaseError(
             message, next_step="GRANT what is missing, or run this as the table's owner", sqlstate=state
@@ -136,6 +172,12 @@ def _hazard_or_data(detail: str | None) -> dict[str, Any]:
         except ValueError:
             pass
     return {"hazard": detail.rstrip(".")}
+
+
+def _hides_rows(error: BaseException) -> bool:
+    """Whether row_security = off met a policy: by the server's function, as messages have their language."""
+    diag = getattr(error, "diag", None)
+    return diag is not None and diag.source_function == "check_enable_rls"
 
 
 def _first_line(error: BaseException) -> str:

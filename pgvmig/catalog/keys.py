@@ -28,8 +28,17 @@ def objects_of(version: Version) -> dict[str, sql.Composable]:
     return {
         "table": identifier(version.table_schema, version.table_name),
         "vectors": identifier(version.vector_table_schema, version.vector_table_name),
+        "text": _text(version),
         **own,
     }
+
+
+def _text(version: Version) -> sql.Composable:
+    """Return the input of the row d, from what of it we may read."""
+    if version.text_columns is None:
+        return sql.SQL("{}(d.*)").format(identifier("pgvmig", version.object("input")))
+    columns = sql.SQL(", ").join(identifier("d", name) for name in version.text_columns)
+    return sql.SQL("{}({})").format(identifier("pgvmig", version.object("text")), columns)
 
 
 @dataclass(frozen=True, slots=True)

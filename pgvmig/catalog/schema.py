@@ -9,7 +9,7 @@ from psycopg import sql
 
 from pgvmig import __version__
 from pgvmig import sql as files
-from pgvmig.catalog.connection import schema_missing
+from pgvmig.catalog.connection import require_own_functions, schema_missing
 from pgvmig.errors import NotFoundError, SchemaVersionError
 from pgvmig.runner import Runner, one
 
@@ -49,9 +49,14 @@ def installed(run: Runner) -> int | None:
 
 
 def require(run: Runner) -> None:
-    """Raise SchemaVersionError unless the database has the schema that this toolkit needs."""
-    if not run.offline and installed(run) is None:
-        raise schema_missing()
+    """Raise SchemaVersionError unless the database has the schema that this toolkit needs.
+
+    Raises ConfigError for a search_path on which other functions come before PostgreSQL's own.
+    """
+    if not run.offline:
+        require_own_functions(str(one(run.run(sql.SQL("SHOW search_path")))))
+        if installed(run) is None:
+            raise schema_missing()
     run.run(files.query("schema", "require_schema", wanted=sql.Literal(newest())))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from psycopg import sql
 
 from pgvmig import sql as files
+from pgvmig.catalog import roles
 from pgvmig.runner import Runner
 from pgvmig.terms import Terms
 
@@ -36,6 +37,7 @@ def check(run: Runner, version_id: int, terms: Terms | None = None, *, way_back:
         files.query(
             "switch",
             "check_gates",
+            function=roles.function(run, "check_gates"),
             version_id=sql.Literal(version_id),
             max_stale_age=sql.Literal(terms.max_stale_age),
             max_evidence_age=sql.Literal(terms.max_evidence_age),

@@ -56,5 +56,6 @@ BEGIN
     EXECUTE format('ALTER TABLE %s %s ROW LEVEL SECURITY', v.vector_relation,
                    (SELECT CASE WHEN c.relrowsecurity THEN 'ENABLE' ELSE 'DISABLE' END
                     FROM pg_class c WHERE c.oid = v.relation));
+    PERFORM pgvmig.grant_version(v);
 END
 $$;

@@ -298,6 +298,7 @@ BEGIN
     END IF;
     UPDATE pgvmig.slot s SET current_view = name::regclass, current_dress = NULL
     WHERE s.relation = v.relation AND s.slot = v.slot;
+    PERFORM pgvmig.grant_version(x) FROM pgvmig.version x WHERE x.version_id = v.version_id;
     RETURN name::regclass;
 END
 $$;

@@ -22,11 +22,11 @@ SELECT pgvmig.label(t.relation, t.slot) AS target, t.relation::oid::bigint AS re
 FROM pgvmig.throttle t ORDER BY 1
 
 -- name: throttle
--- What is given is changed, the rest of the row stays.
+-- What is given is changed, the rest of the row stays. Who and when is signed by a trigger.
 INSERT INTO pgvmig.throttle AS t (relation, slot, settings)
 VALUES (%(relation)s::bigint::oid::regclass, %(slot)s, %(settings)s)
 ON CONFLICT (relation, slot) DO UPDATE
-SET settings = t.settings || excluded.settings, changed_at = clock_timestamp(), changed_by = session_user
+SET settings = t.settings || excluded.settings
 
 -- name: unthrottle
 DELETE FROM pgvmig.throttle WHERE relation::oid::bigint = %(relation)s AND slot = %(slot)s

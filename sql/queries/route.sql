@@ -17,9 +17,9 @@ WHERE v.relation = {relation}::bigint::oid AND v.slot = {slot} AND m.total > 0
 ORDER BY v.version_id
 
 -- name: set_route
-SELECT pgvmig.set_route({relation}, {version}, {percent}::numeric, slot => {slot}, add_keys => {add_keys}::text[],
-                        remove_keys => {remove_keys}::text[], max_stale_age => {max_stale_age}, skip => {skip}::text[],
-                        reason => {reason}, max_evidence_age => {max_evidence_age})
+SELECT {function}({relation}, {version}, {percent}::numeric, slot => {slot}, add_keys => {add_keys}::text[],
+                  remove_keys => {remove_keys}::text[], max_stale_age => {max_stale_age}, skip => {skip}::text[],
+                  reason => {reason}, max_evidence_age => {max_evidence_age})
 
 -- name: unroute
-SELECT pgvmig.unroute({relation}, {version}::text, slot => {slot}, reason => {reason})
+SELECT {function}({relation}, {version}::text, slot => {slot}, reason => {reason})

@@ -1,16 +1,16 @@
 -- name: cut_over
-SELECT pgvmig.cut_over({relation}, {version}, slot => {slot}, max_stale_age => {max_stale_age},
-                       skip => {skip}::text[], reason => {reason}, max_evidence_age => {max_evidence_age})
+SELECT {function}({relation}, {version}, slot => {slot}, max_stale_age => {max_stale_age},
+                  skip => {skip}::text[], reason => {reason}, max_evidence_age => {max_evidence_age})
 
 -- name: roll_back
-SELECT pgvmig.roll_back({relation}, {version}, slot => {slot}, max_stale_age => {max_stale_age},
-                        skip => {skip}::text[], reason => {reason}, max_evidence_age => {max_evidence_age})
+SELECT {function}({relation}, {version}, slot => {slot}, max_stale_age => {max_stale_age},
+                  skip => {skip}::text[], reason => {reason}, max_evidence_age => {max_evidence_age})
 
 -- name: expected
 -- What a switch to the version, or from it to the one before, would find: whether there is anything to do and to guard,
 -- which views it would lock, and whether it changes the vector's type.
 SELECT CASE WHEN {way_back} THEN v.state = 'active' ELSE v.state NOT IN ('active', 'retired') END AS changes,
-       EXISTS (SELECT FROM {table}) AS has_rows, v.relation::oid::bigint AS relation, v.slot,
+       pgvmig.has_rows(v.relation) AS has_rows, v.relation::oid::bigint AS relation, v.slot,
        c.oid::regclass::text AS view, (SELECT d.oid::bigint FROM pg_database d WHERE d.datname = current_database()) AS database,
        ARRAY(SELECT u::oid::bigint FROM unnest(CASE WHEN r.retyping IS NULL THEN ARRAY[c.oid::regclass]
                                                    ELSE pgvmig.view_tower(c.oid) END) AS u) AS relations,
@@ -24,7 +24,7 @@ WHERE v.relation = {relation}::regclass AND v.slot = {slot} AND v.version = {ver
 
 -- name: check_gates
 SELECT g.gate, g.passed, g.found, g.wanted, g.next, g.measured
-FROM pgvmig.check_gates({version_id}, ROW({max_stale_age}, {max_evidence_age}, {way_back})::pgvmig.gate_terms) AS g
+FROM {function}({version_id}, ROW({max_stale_age}, {max_evidence_age}, {way_back})::pgvmig.gate_terms) AS g
 
 -- name: set_context
 -- Who acts, for the events of this transaction.

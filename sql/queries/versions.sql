@@ -13,6 +13,8 @@ SELECT v.version_id, v.relation::oid::bigint AS relation, n.nspname AS table_sch
        ARRAY(SELECT pgvmig.equality(s.relation, u.name)
              FROM unnest(pgvmig.present_names(s.relation, s.key_columns, s.key_numbers)) WITH ORDINALITY AS u (name, i)
              ORDER BY i) AS key_operators,
+       -- who may read the whole row gives it to the input; columns are given by whoever may read only some
+       CASE WHEN NOT has_table_privilege(v.relation, 'SELECT') THEN pgvmig.input_columns(v) END AS text_columns,
        s.queue_columns, v.activated_from, v.created_at, v.state_changed_at, v.unfinished
 FROM pgvmig.version v
 JOIN pgvmig.slot s ON s.relation = v.relation AND s.slot = v.slot
