@@ -1,0 +1,4 @@
+"""What `pgvmig scaffold` does to a user's Alembic project: its env.py, and revisions on two lines.
+
+Knows Alembic's script directory and the catalog; runs no revision and changes no database.
+"""
