@@ -35,8 +35,8 @@ SELECT count(*) AS vectors, count(*) FILTER (WHERE n.norm < 1e-18) AS zero,
        min(n.norm) AS shortest, max(n.norm) AS longest
 FROM (
     SELECT {norm}(d.{column}) AS norm
-    FROM {table} AS d TABLESAMPLE SYSTEM (least(100, 100.0 * {pages} / greatest(
-        pg_relation_size({relation}::regclass) / current_setting('block_size')::bigint, 1)))
+    FROM {table} AS d
+         TABLESAMPLE SYSTEM (least(100, 100.0 * {pages} / greatest(pgvmig.pages({relation}::regclass), 1)))
     WHERE d.{column} IS NOT NULL LIMIT {limit}
 ) AS n
 
@@ -55,8 +55,7 @@ SELECT pgvmig.record_adoption_look(%(relation)s::regclass, %(column)s, %(fingerp
 
 -- name: facts
 -- What a sample needs to know of the table: its key with types, and columns that may tell which rows are of another model.
-SELECT pg_relation_size(c.oid) / current_setting('block_size')::bigint AS pages,
-       c.reltuples::bigint AS rows,
+SELECT pgvmig.pages(c.oid) AS pages, coalesce(pgvmig.rows_estimated(c.oid), c.reltuples::bigint) AS rows,
        (SELECT a.attnotnull FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = %(column)s) AS not_null,
        ARRAY(SELECT a.attname::text FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
