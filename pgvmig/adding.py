@@ -6,14 +6,13 @@ Written against `Runner`, so that a revision, its `--sql` script and the command
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from psycopg import sql
 
-from pgvmig import adoptable, hazards, views
+from pgvmig import adoptable, hazards, tables, views
 from pgvmig import home as homes
 from pgvmig import sql as files
 from pgvmig.address import Address, Table
@@ -21,11 +20,9 @@ from pgvmig.contract import Contract, render_diff
 from pgvmig.errors import ConflictError, ContractError, NotFoundError, UsageError
 from pgvmig.home import Column, Home
 from pgvmig.layouts import ddl
-from pgvmig.names import DEFAULT_SLOT, fit, vector_column, view_name
+from pgvmig.names import DEFAULT_SLOT, fit, label, vector_column, view_name
 from pgvmig.runner import Added, Row, Runner, decoded, one
 
-# Earlier releases lost or corrupted HNSW tuples under vacuum; see pgvector's changelog from 0.8.1 to 0.8.4.
-PGVECTOR_WANTED = (0, 8, 4)
 LAYOUTS = ("column", "table")
 _OTHER_SPACE = {
     "hazard": "The vectors there are of another space than the contract's",
@@ -72,7 +69,7 @@ def add(
             f"{where.label} is being retired, and its columns or table are still there",
             next_step=f"pgvmig retire {where.label} goes on with it",
         )
-    facts = _facts(run, where, columns, key, adopting=None)
+    facts = _facts(run, where, columns, key, adopting=None, apart=layout == "table")
     beside = homes.beside(where.table, vector_column(where.slot, where.version))
     home = beside if layout == "column" else homes.apart(where, facts.key)
     run.note(f"pgvmig: add {where.label} ({agreed.model}, {agreed.dimensions} dimensions, {agreed.metric})")
@@ -223,19 +220,28 @@ def _table(run: Runner, table: Table) -> Row:
 
 
 def _facts(
-    run: Runner, where: Address, columns: Sequence[str] | None, key: Sequence[str] | None, *, adopting: str | None
+    run: Runner,
+    where: Address,
+    columns: Sequence[str] | None,
+    key: Sequence[str] | None,
+    *,
+    adopting: str | None,
+    apart: bool = False,
 ) -> Facts:
     if run.offline:
         return _literal_facts(where, columns, key, adopting)
     row = _table(run, where.table)
-    check_table(row, where)
+    tables.check(row, where)
+    if not apart:
+        tables.require_room_for_columns(row, where)
     slot = run.run(files.query("adding", "slot_facts", relation=where.table.relation, slot=sql.Literal(where.slot)))
     if slot:
         shown = [Column(*pair) for pair in zip(slot[0]["view_columns"], slot[0]["present"], strict=True)]
         known = [Column(*pair) for pair in zip(slot[0]["key_columns"], slot[0]["present_key"], strict=True)]
         # another key than the slot's is refused by the database, with both in the message
         given = known if key is None or [*key] == slot[0]["key_columns"] else _as_they_are(key)
-        return Facts(columns=shown, key=given, vector_schema=row["vector_schema"])
+        _refuse_other_columns(where, slot[0], columns, adopting)
+        return Facts(columns=shown, key=_compared(run, where, given), vector_schema=row["vector_schema"])
     own = [name for name in row["columns"] if name not in row["managed"] and name != adopting]
     # the adopted column is shown as the vector, and not a second time under its own name
     chosen = [name for name in (own if columns is None else columns) if name != adopting or name == where.slot]
@@ -252,9 +258,30 @@ def _facts(
         )
     return Facts(
         columns=_as_they_are(names),
-        key=_as_they_are(row["key"] if key is None else key),
+        key=_compared(run, where, _as_they_are(row["key"] if key is None else key)),
         vector_schema=row["vector_schema"],
     )
+
+
+def _refuse_other_columns(where: Address, slot: Row, columns: Sequence[str] | None, adopting: str | None) -> None:
+    """Raise ConflictError for other columns than the slot's views have: the current view could not be swapped."""
+    if columns is None:
+        return
+    given = views.with_slot([name for name in columns if name != adopting or name == where.slot], where.slot)
+    if given not in (slot["view_columns"], slot["present"]):
+        raise ConflictError(
+            f"the views of {label(where.table.name, where.slot, where.table.schema)} show the columns "
+            f"{', '.join(slot['view_columns'])}, not {', '.join(given)}",
+            hazard="PostgreSQL swaps the current view between versions that show the same columns only",
+            next_step="leave columns= out, or name those; op.refresh_embedding_views() appends new ones",
+        )
+
+
+def _compared(run: Runner, where: Address, key: Sequence[Column]) -> list[Column]:
+    """Return the key with the operators of its index: a bare = would be looked for on the search_path."""
+    sources = sql.Literal([column.source for column in key])
+    rows = run.run(files.query("adding", "key_operators", relation=where.table.relation, key=sources))
+    return [Column(column.name, column.source, row["operator"]) for column, row in zip(key, rows, strict=True)]
 
 
 def _literal_facts(
@@ -273,38 +300,6 @@ def _literal_facts(
 
 def _as_they_are(names: Sequence[str]) -> list[Column]:
     return [Column(name, name) for name in names]
-
-
-def check_table(row: Row, where: Address) -> None:
-    """Raise ConflictError or NotFoundError for what is no table or no logged one, and warn of an old pgvector."""
-    name = where.table.name
-    if row["relkind"] not in ("r", "p"):
-        raise NotFoundError(f"{name} is not a table", next_step="name the table that the view or sequence belongs to")
-    if row["partition_of"]:
-        raise ConflictError(
-            f"{name} is a partition of {row['partition_of']}",
-            hazard="Searches through the whole table would find vectors in one partition and none in the others",
-            next_step=f"name {row['partition_of']}: its partitions, and those to come, are taken with it",
-        )
-    if row["inherits"]:
-        raise ConflictError(
-            f"{name} inherits, or is inherited from",
-            hazard="Triggers and indexes are not inherited, rows are: those of the children would change unseen",
-            next_step="use pgvmig on a table of its own",
-        )
-    if row["unlogged"]:
-        raise ConflictError(
-            f"{row['unlogged'] if row['relkind'] == 'p' else name} is unlogged",
-            hazard="A crash empties it, and its standbys never see it",
-            next_step=f"ALTER TABLE {row['unlogged']} SET LOGGED",
-        )
-    version = tuple(int(part) for part in (row["vector_version"] or "0").split(".")[:3])
-    if version < PGVECTOR_WANTED:
-        warnings.warn(
-            f"pgvector {row['vector_version']} is installed; releases before 0.8.4 can corrupt an HNSW index under "
-            "vacuum. Next: install a newer one, then ALTER EXTENSION vector UPDATE",
-            stacklevel=2,
-        )
 
 
 def _check_adopted_column(run: Runner, where: Address, column: str, contract: Contract) -> None:

@@ -13,11 +13,12 @@ from pgvmig.names import key_column, provenance_columns, vector_table
 class Column:
     """A column of the user's table under another name: in the views, or as the key of a table of vectors.
 
-    `source` is its present name in the table.
+    `source` is its present name in the table, `operator` what compares a key's column, as SQL.
     """
 
     name: str
     source: str
+    operator: str = "="
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,5 +64,5 @@ def apart(where: Address, key: Sequence[Column]) -> Home:
         version_id="version_id",
         source_hash="source_hash",
         embedded_at="embedded_at",
-        key=tuple(Column(key_column(column.name), column.source) for column in key),
+        key=tuple(Column(key_column(column.name), column.source, column.operator) for column in key),
     )

@@ -16,7 +16,9 @@ DEFAULT_SLOT = "embedding"
 # NAMEDATALEN - 1; PostgreSQL cuts longer names without an error, and two cut names may be the same.
 MAX_BYTES = 63
 
-_PART = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^\s".]+))\s*(\.|$)')
+_PART = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^\s".](?:[^".]*[^\s".])?))\s*(\.|$)')
+# What would be read as something else, by us or by a shell; sql/functions/10_names.sql has the same.
+_QUOTED = re.compile(r'[ \t\r\n".]')
 _VERSION = re.compile(r"v[1-9][0-9]{0,8}")
 
 
@@ -116,6 +118,9 @@ def view_columns(slot: str) -> tuple[str, ...]:
 
 
 def label(table: str, slot: str, schema: str | None = None) -> str:
-    """Return how messages name a target: the schema only where it is not `public`, the slot only where special."""
-    name = table if schema in (None, "public") else f"{schema}.{table}"
-    return name if slot == DEFAULT_SLOT else f"{name}.{slot}"
+    """Return how messages name a target: the schema only where it is not `public`, the slot only where special.
+
+    Names with spaces, dots or quotes stand in double quotes, as commands read them.
+    """
+    parts = [*([] if schema in (None, "public") else [schema]), table, *([] if slot == DEFAULT_SLOT else [slot])]
+    return ".".join('"' + part.replace('"', '""') + '"' if _QUOTED.search(part) else part for part in parts)

@@ -66,7 +66,11 @@ def create(
 
 
 def _same_key(home: Home) -> sql.Composed:
-    pairs = (sql.SQL("e.{} = d.{}").format(sql.Identifier(key.name), sql.Identifier(key.source)) for key in home.key)
+    pairs = (
+        # PostgreSQL's own spelling of an operator, quoted where it must be
+        sql.SQL("e.{} {} d.{}").format(sql.Identifier(key.name), sql.SQL(key.operator), sql.Identifier(key.source))
+        for key in home.key
+    )
     return sql.SQL(" AND ").join(pairs)
 
 

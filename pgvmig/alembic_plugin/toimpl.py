@@ -200,7 +200,12 @@ def _said_of(run: MigrationRunner, key: str, where: Address) -> str | None:
 
 def _is_named(run: MigrationRunner, where: Address, name: str) -> bool:
     labels = (where.label, adding.resolved(run, where).label)
-    return any(label.replace(" ", ".") == name.replace(" ", ".") for label in labels)
+    # a shell may have taken the quotes off
+    return any(_bare(label) == _bare(name) for label in labels)
+
+
+def _bare(label: str) -> str:
+    return label.replace(" ", ".").replace('"', "")
 
 
 def _name_triggers(run: MigrationRunner, where: Address) -> None:

@@ -16,6 +16,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row, tuple_row
 from psycopg.types.json import Jsonb
+from psycopg.types.string import TextLoader
 
 from pgvmig import lengths
 from pgvmig import sql as files
@@ -90,10 +91,17 @@ class Task:
         while True:
             given = {"percent": min(percent, 100.0), "limit": count, "adopted": self.version.adopted}
             with self.looking(row_factory=tuple_row) as cursor:
+                keys_as_text(cursor)
                 rows = cursor.execute(self.query(name, sampled=True), given).fetchall()
             if len(rows) >= count or percent >= 100:  # noqa: PLR2004
                 return rows
             percent *= 10
+
+
+def keys_as_text(cursor: psycopg.Cursor[Any]) -> None:
+    """Have a cursor return times as PostgreSQL writes them: Python has no infinity among them, and nothing BC."""
+    for name in ("date", "timestamp", "timestamptz", "time", "timetz", "interval"):
+        cursor.adapters.register_loader(name, TextLoader)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

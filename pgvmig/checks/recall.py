@@ -17,7 +17,7 @@ from psycopg.rows import tuple_row
 
 from pgvmig import sql as files
 from pgvmig.catalog import own_scans
-from pgvmig.checks.evidence import Finding, Task
+from pgvmig.checks.evidence import Finding, Task, keys_as_text
 from pgvmig.errors import NotFoundError
 from pgvmig.reading import Space, find_space
 
@@ -114,6 +114,7 @@ def _statement(space: Space) -> sql.Composed:
 def _prepared(task: Task, space: Space) -> psycopg.Cursor[Any]:
     """Return a cursor in whose transaction searches go as a service's do, with the version's own settings."""
     cursor = task.conn.cursor(row_factory=tuple_row)
+    keys_as_text(cursor)
     settings = space.settings()
     cursor.execute(files.query("verify", "settings"))
     cursor.execute(files.query("reading", "set_local"), {"names": [*settings], "values": [*settings.values()]})

@@ -56,7 +56,11 @@ class Source:
         """See Layout."""
         given = {**self.keys.values(keys), "version_id": self.version_id}
         rows = conn.execute(self.queries["read_rows"], given).fetchall()
-        return [SourceRow(keys[i], *row) for i, *row in sorted(rows)]
+        # two spellings of one key, which a type or collation calls equal, are one row
+        found: dict[tuple[int, str], SourceRow] = {}
+        for i, relation, ctid, *row in sorted(rows):
+            found.setdefault((relation, ctid), SourceRow(keys[i], *row))
+        return list(found.values())
 
     def given(self, rows: Sequence[SourceRow]) -> dict[str, Any]:
         """Return the parameters of statements about rows that were read: their keys and hashes."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from psycopg import sql
 
-from pgvmig import adding
 from pgvmig import sql as files
+from pgvmig import tables
 from pgvmig.address import Address, Table
 from pgvmig.contract import MAX_INDEXED, Contract
 from pgvmig.errors import NotFoundError, UsageError
@@ -35,7 +35,7 @@ def plan(
     with run.transaction():
         run.run(files.query("plan", "see_every_row"))
         table = run.run(files.query("adding", "table_facts", relation=where.table.relation))[0]
-        adding.check_table(table, where)
+        tables.check(table, where)
         facts = run.run(files.query("adding", "version_facts", **where.literals()))
         there = facts[0] if facts and facts[0]["state"] != "retired" else None
         return planning.make(

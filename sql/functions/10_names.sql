@@ -1,11 +1,16 @@
+-- A name as commands read it: in double quotes where it has spaces, dots or quotes.
+CREATE OR REPLACE FUNCTION pgvmig.said(name text) RETURNS text
+LANGUAGE sql IMMUTABLE
+RETURN CASE WHEN name ~ '[ \t\r\n".]' THEN '"' || replace(name, '"', '""') || '"' ELSE name END;
+
 -- What messages call a target: the schema only where it is not public, the slot only where it is not the default.
 CREATE OR REPLACE FUNCTION pgvmig.label(relation regclass, slot text) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN n.nspname = 'public' THEN '' ELSE n.nspname || '.' END
-           || c.relname
-           || CASE WHEN slot = 'embedding' THEN '' ELSE '.' || slot END
+    SELECT CASE WHEN n.nspname = 'public' THEN '' ELSE pgvmig.said(n.nspname) || '.' END
+           || pgvmig.said(c.relname)
+           || CASE WHEN slot = 'embedding' THEN '' ELSE '.' || pgvmig.said(slot) END
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.oid = relation
 $$;

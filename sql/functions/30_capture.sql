@@ -325,8 +325,8 @@ DECLARE
     row_key text;
     taken_key text;
 BEGIN
-    SELECT string_agg(format('q.%I', u.queue), ', ' ORDER BY i), string_agg(format('q.%I = ($1).%I', u.queue, u.source), ' AND '),
-           string_agg(format('q.%1$I = m.%1$I', u.queue), ' AND ')
+    SELECT string_agg(format('q.%I', u.queue), ', ' ORDER BY i), string_agg(format('q.%I %s ($1).%I', u.queue, pgvmig.equality(s.relation, u.source), u.source), ' AND '),
+           string_agg(format('q.%1$I %2$s m.%1$I', u.queue, pgvmig.equality(s.relation, u.source)), ' AND ')
     INTO keys, row_key, taken_key
     FROM unnest(s.queue_columns, pgvmig.present_names(s.relation, s.key_columns, s.key_numbers))
          WITH ORDINALITY AS u (queue, source, i);

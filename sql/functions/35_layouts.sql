@@ -9,7 +9,7 @@ AS $$
     SELECT v.relation || ' AS d'
            || CASE WHEN v.layout = 'table' THEN (
                   SELECT format(' %s %s AS e ON %s', kind, v.vector_relation,
-                                string_agg(format('e.%I = d.%I', u.queue, u.source), ' AND ' ORDER BY i))
+                                string_agg(format('e.%I %s d.%I', u.queue, pgvmig.equality(s.relation, u.source), u.source), ' AND ' ORDER BY i))
                   FROM unnest(s.queue_columns, pgvmig.present_names(s.relation, s.key_columns, s.key_numbers))
                        WITH ORDINALITY AS u (queue, source, i)) ELSE '' END
     FROM pgvmig.slot s WHERE s.relation = v.relation AND s.slot = v.slot
@@ -46,7 +46,8 @@ BEGIN
         PERFORM pgvmig.copy_select_grants(v.relation, v.vector_relation);
     END IF;
     -- qualified: the table may have a column of that name itself
-    SELECT string_agg(format('d.%I = %I.%I', u.source, c.relname, u.queue), ' AND ' ORDER BY i) INTO same_key
+    SELECT string_agg(format('d.%I %s %I.%I', u.source, pgvmig.equality(s.relation, u.source), c.relname, u.queue), ' AND ' ORDER BY i)
+    INTO same_key
     FROM pg_class c, pgvmig.slot s, unnest(s.queue_columns, pgvmig.present_names(s.relation, s.key_columns, s.key_numbers))
          WITH ORDINALITY AS u (queue, source, i)
     WHERE c.oid = v.vector_relation AND s.relation = v.relation AND s.slot = v.slot;

@@ -1,6 +1,7 @@
 -- name: table_facts
 -- The table as the caller's search_path finds it, and what adding a version must know of it.
 SELECT n.nspname AS table_schema, c.relname AS table_name, c.relkind::text AS relkind,
+       c.relpersistence::text AS relpersistence,
        EXISTS (SELECT FROM pg_inherits i WHERE c.oid IN (i.inhparent, i.inhrelid)) AND c.relkind = 'r' AS inherits,
        CASE WHEN c.relispartition THEN pg_partition_root(c.oid)::text END AS partition_of,
        (SELECT min(l::text) FROM pgvmig.leaves(c.oid) l JOIN pg_class p ON p.oid = l WHERE p.relpersistence = 'u') AS unlogged,
@@ -9,14 +10,15 @@ SELECT n.nspname AS table_schema, c.relname AS table_name, c.relkind::text AS re
        ARRAY(SELECT a.attname::text FROM pg_attribute a
              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum) AS columns,
        ARRAY(SELECT u::text FROM unnest(pgvmig.managed_columns(c.oid)) AS u) AS managed,
+       CASE WHEN c.reloftype <> 0 THEN format_type(c.reloftype, NULL) END AS of_type,
        -- the primary key, or the narrowest unique one that cannot be NULL
-       (SELECT ARRAY(SELECT a.attname::text FROM unnest(i.indkey::smallint[]) WITH ORDINALITY AS k (number, o)
-                     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number ORDER BY o)
-        FROM pg_index i
+       (SELECT ARRAY(SELECT a.attname::text FROM unnest(k.numbers) WITH ORDINALITY AS u (number, o)
+                     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.number ORDER BY o)
+        -- without what it INCLUDEs
+        FROM pg_index i CROSS JOIN LATERAL (SELECT i.indkey[0:i.indnkeyatts - 1]::smallint[] AS numbers) AS k
         WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
-          AND i.indnatts = i.indnkeyatts
-          AND NOT EXISTS (SELECT FROM unnest(i.indkey::smallint[]) AS k (number)
-                          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number WHERE NOT a.attnotnull)
+          AND NOT EXISTS (SELECT FROM unnest(k.numbers) AS u (number)
+                          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.number WHERE NOT a.attnotnull)
         ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid LIMIT 1) AS key
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = to_regclass({relation})
@@ -26,6 +28,11 @@ SELECT view_columns, key_columns,
        pgvmig.present_names(relation, view_columns, view_numbers) AS present,
        pgvmig.present_names(relation, key_columns, key_numbers) AS present_key
 FROM pgvmig.slot WHERE relation = {relation}::regclass AND slot = {slot}
+
+-- name: key_operators
+-- What compares the key's columns, in their order, named with its schema; nothing while there is no table yet.
+SELECT pgvmig.equality(to_regclass({relation}), u.name) AS operator
+FROM unnest({key}::text[]) WITH ORDINALITY AS u (name, i) ORDER BY u.i
 
 -- name: version_facts
 SELECT v.state, v.unfinished, v.fingerprint, v.adopted, v.layout, k.definition, v.vector_column, v.version_id_column,

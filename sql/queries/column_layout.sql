@@ -29,7 +29,7 @@ ORDER BY d.tableoid, d.ctid
 -- name: read_rows
 -- The rows' input and its hash, whether the vector is of that text, and whether an outcome is recorded for it.
 -- OFFSET 0 keeps PostgreSQL from evaluating the input twice.
-SELECT u.i::integer - 1, r.input, r.hash,
+SELECT u.i::integer - 1, d.tableoid::bigint, d.ctid, r.input, r.hash,
        coalesce(d.{version_id} = %(version_id)s AND d.{source_hash} = r.hash AND d.{vector} IS NOT NULL, false),
        coalesce(o.source_hash = r.hash, false)
 FROM unnest({given}) WITH ORDINALITY AS u ({given_columns}, i)

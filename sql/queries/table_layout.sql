@@ -27,7 +27,7 @@ ORDER BY d.tableoid, d.ctid
 -- The rows' input and its hash, whether the vector is of that text, and whether an outcome is recorded for it; which
 -- version of the row that is, and its key as COPY takes it: the fields in their types' binary form after their lengths.
 -- OFFSET 0 keeps PostgreSQL from evaluating the input twice.
-SELECT u.i::integer - 1, r.input, r.hash,
+SELECT u.i::integer - 1, d.tableoid::bigint, d.ctid, r.input, r.hash,
        coalesce(e.{version_id} = %(version_id)s AND e.{source_hash} = r.hash, false),
        coalesce(o.source_hash = r.hash, false),
        d.tableoid || d.ctid::text || d.xmin, {sent_key}

@@ -98,7 +98,7 @@ UNUSABLE = [
     (
         '"a_view", "v1", CONTRACT',
         NOT_FOUND,
-        "a_view is not a table. Next: name the table that the view or sequence belongs to",
+        "a_view is a view. Its rows are other tables'. Next: name the table that it reads",
     ),
     (
         '"volatile", "v1", CONTRACT',

@@ -20,13 +20,15 @@ from pgvmig.names import Target
         ('"a.b"', [(None, "a.b", "embedding")]),
         ('app."it""s ü".title', [("app", 'it"s ü', "title")]),
         (" app . documents ", [("app", "documents", "embedding"), (None, "app", "documents")]),
+        # whose quotes a shell has taken off
+        ("My App.my docs", [("My App", "my docs", "embedding"), (None, "My App", "my docs")]),
     ],
 )
 def test_targets_are_read_as_a_shell_user_means_them(text, readings):
     assert Target.parse(text).readings() == readings
 
 
-@pytest.mark.parametrize("text", ["", " ", ".", "a.", ".a", "a..b", "a.b.c.d", "a b", '"a', 'a"b"', '""'])
+@pytest.mark.parametrize("text", ["", " ", ".", "a.", ".a", "a..b", "a.b.c.d", '"a', 'a"b"', '""'])
 def test_what_is_no_target_is_refused(text):
     with pytest.raises(UsageError) as error:
         Target.parse(text)
@@ -37,6 +39,15 @@ def test_what_is_no_target_is_refused(text):
 def test_quoted_names_come_back(parts):
     quoted = ".".join('"' + part.replace('"', '""') + '"' for part in parts)
     assert Target.parse(quoted).parts == tuple(parts)
+
+
+@given(st.lists(st.text(min_size=1), min_size=2, max_size=2))
+def test_what_messages_call_a_target_is_read_as_that_target(parts):
+    names_of = [part.strip() or "x" for part in parts]
+    schema, table = names_of
+    label = names.label(table, "embedding", "public" if schema == "public" else schema)
+    wanted = (None if schema == "public" else schema, table, "embedding")
+    assert wanted in Target.parse(label).readings()
 
 
 @pytest.mark.parametrize("version", ["v1", "v2", "v10", "v999999999"])
