@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from alembic import command
+from alembic.autogenerate import produce_migrations, render_python_code
+from alembic.migration import MigrationContext
 from migrating import OwnProject
-from sqlalchemy import BigInteger, Column, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, MetaData, Table, Text, create_engine, pool
 
+from pgvmig.alembic_plugin.notice import NoticeOp
 from pgvmig.sqlalchemy import Embedding
 
+PLUGINS = ["alembic.autogenerate.*", "pgvmig.*"]
 ENV = """
 from alembic import context
 from sqlalchemy import create_engine, pool
@@ -84,6 +89,19 @@ class ModelProject(OwnProject):
         self.revisions.append(name)
         return Path(script.path).read_text(encoding="utf-8")
 
+    def difference(self, metadata: Any, **settings: Any) -> Difference:
+        """Return what a revision would say of these models, without writing one."""
+        engine = create_engine(self.url or "", poolclass=pool.NullPool)
+        options = {"autogenerate_plugins": PLUGINS, "version_table": "my_revisions"} | self.settings | settings
+        with engine.connect() as connection:
+            context = MigrationContext.configure(connection, opts=options)
+            script = produce_migrations(context, metadata)
+            up, down = (
+                _statements(render_python_code(ops, migration_context=context).splitlines())
+                for ops in (script.upgrade_ops, script.downgrade_ops)
+            )
+        return Difference(up, down, list(script.upgrade_ops.ops))
+
     def check(self) -> None:
         """Run `alembic check`."""
         config = self._config()
@@ -110,8 +128,35 @@ def embedding(**changed: Any) -> Embedding:
     return Embedding(**(CONTRACT | changed))
 
 
+@dataclass
+class Difference:
+    """The statements of both directions, and the operations of the upgrade."""
+
+    up: str
+    down: str
+    operations: list[Any]
+
+    @property
+    def calls(self) -> list[str]:
+        """The names of the operations that the upgrade calls."""
+        return calls(self.up)
+
+    @property
+    def notices(self) -> list[Any]:
+        """The notices, alone or before what they are about."""
+        return [operation for operation in self.operations if isinstance(operation, NoticeOp)]
+
+
+def calls(statements: str) -> list[str]:
+    """Return the names of the operations that are called."""
+    return re.findall(r"^op\.(\w+)", statements, re.MULTILINE)
+
+
 def body(revision: str, function: str = "upgrade") -> str:
     """Return the statements of a revision's function, without Alembic's own comments and indentation."""
     text = revision.partition(f"def {function}()")[2].partition("\n\n\n")[0]
-    lines = [line[4:] for line in text.splitlines()[1:] if not line.startswith(("    # ###", '    """'))]
-    return "\n".join(lines).strip()
+    return _statements(text.splitlines()[1:])
+
+
+def _statements(lines: list[str]) -> str:
+    return "\n".join(line.removeprefix("    ") for line in lines if "# ###" not in line).strip()

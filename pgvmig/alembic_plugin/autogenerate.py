@@ -63,12 +63,12 @@ def write(context: AutogenContext, upgrade: alembic_ops.UpgradeOps) -> PriorityD
         return PriorityDispatchResult.CONTINUE
     run.done = True
     theirs = without_own(upgrade.ops, run.recorded.own)
-    ours = list(consequences.refreshes(theirs, run.recorded))
     changes = tables.changes_of(theirs)
+    ours: list[MigrateOperation] = []
     for each in run.declared:
         ours.extend(compare(tables.subject(context.connection, each, run.recorded, changes)))
     _warn_of_undeclared(context, run)
-    upgrade.ops[:] = [*_control_schema(run), *consequences.with_notices(theirs, run.recorded), *ours]
+    upgrade.ops[:] = [*_control_schema(run), *consequences.beside_versions(theirs, run.recorded), *ours]
     if upgrade.ops and all(isinstance(operation, NoticeOp) for operation in upgrade.ops):
         upgrade.ops[-1].alone = True  # type: ignore[attr-defined]
     return PriorityDispatchResult.CONTINUE

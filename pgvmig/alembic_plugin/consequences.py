@@ -8,57 +8,93 @@ from typing import Any
 from alembic.operations import MigrateOperation
 from alembic.operations import ops as alembic_ops
 
-from pgvmig.alembic_plugin import ops
+from pgvmig.alembic_plugin import change_ops, ops
 from pgvmig.alembic_plugin.notice import NoticeOp, log, noticed
 from pgvmig.alembic_plugin.recorded import Place, Recorded, RecordedSlot
 from pgvmig.names import label
 
 
-def with_notices(operations: Iterable[Any], recorded: Recorded) -> list[MigrateOperation]:
-    """Return the operations, each that PostgreSQL will refuse because of a version with a notice before it."""
-    return [each for operation in operations for each in (*_notices(operation, recorded), operation)]
+class AtDowngrade(alembic_ops.OpContainer):
+    """Nothing in the upgrade, and an operation in the downgrade."""
+
+    def __init__(self, operation: MigrateOperation) -> None:
+        super().__init__([])
+        self.operation = operation
+
+    def reverse(self) -> MigrateOperation:
+        """Return the operation."""
+        return self.operation
 
 
-def _notices(operation: Any, recorded: Recorded) -> Iterator[NoticeOp]:
+def beside_versions(operations: Iterable[Any], recorded: Recorded) -> list[MigrateOperation]:
+    """Return the operations with what those on tables with versions need before and after them."""
+    return [each for operation in operations for each in _beside_versions(operation, recorded)]
+
+
+def _beside_versions(operation: Any, recorded: Recorded) -> Iterator[MigrateOperation]:
     if isinstance(operation, alembic_ops.DropTableOp):
-        place = (operation.schema, operation.table_name)
-        versions = [f"{label_of(slot)} {v.name}" for slot in recorded.slots if place in slot.places for v in slot.live]
-        if versions:
-            yield noticed(
-                f"{operation.table_name} has {', '.join(versions)}: PostgreSQL will not drop it while their views show "
-                "it. Next: op.drop_embedding() for each, before this; it asks before it destroys vectors"
-            )
+        yield from _drop_table(operation, recorded)
     elif isinstance(operation, alembic_ops.ModifyTableOps):
-        for change in operation.ops:
-            yield from _notices_of_column(change, recorded)
+        yield from _change_table(operation, recorded)
+    else:
+        yield operation
 
 
-def _notices_of_column(change: Any, recorded: Recorded) -> Iterator[NoticeOp]:
-    retyped = isinstance(change, alembic_ops.AlterColumnOp) and change.modify_type is not None
-    if not retyped and not isinstance(change, alembic_ops.DropColumnOp):
-        return
-    versions = recorded.dependents.get(((change.schema, change.table_name), change.column_name))
+def _drop_table(operation: alembic_ops.DropTableOp, recorded: Recorded) -> Iterator[MigrateOperation]:
+    slots = [slot for slot in recorded.slots if (operation.schema, operation.table_name) in slot.places]
+    versions = [f"{label_of(slot)} {version.name}" for slot in slots for version in slot.live]
     if versions:
-        verb = "change the type of" if retyped else "drop"
-        hint = "" if retyped else "if it was renamed, op.alter_column(..., new_column_name=...) instead; else "
         yield noticed(
-            f"{change.table_name}.{change.column_name} is shown or read by {', '.join(versions)}: PostgreSQL will not "
-            f"{verb} it. Next: {hint}docs/tables.md has the recipe"
+            f"{operation.table_name} has {', '.join(versions)}: PostgreSQL will not drop it while their views show it. "
+            "Next: op.drop_embedding() for each, before this; it asks before it destroys vectors"
+        )
+    yield operation
+
+
+def _change_table(operation: alembic_ops.ModifyTableOps, recorded: Recorded) -> Iterator[MigrateOperation]:
+    """Columns that views show are dropped and retyped while the views are away; the views show new ones as well."""
+    place = (operation.schema, operation.table_name)
+    changed = [name for name in map(_dropped_or_retyped, operation.ops) if name and (place, name) in recorded.shown]
+    refreshes = list(_refreshes(operation, recorded)) if any(map(_is_added, operation.ops)) else []
+    begin = change_ops.BeginTableChangeOp(operation.table_name, operation.schema)
+    for change in operation.ops:
+        yield from _notices(change, recorded)
+    if changed:
+        yield from (begin, operation, begin.reverse(), *refreshes)
+    elif refreshes:
+        refreshes[0].opposite = begin
+        yield from (AtDowngrade(begin.reverse()), operation, *refreshes)
+    else:
+        yield operation
+
+
+def _dropped_or_retyped(change: Any) -> str | None:
+    retyped = isinstance(change, alembic_ops.AlterColumnOp) and change.modify_type is not None
+    return change.column_name if retyped or isinstance(change, alembic_ops.DropColumnOp) else None
+
+
+def _is_added(change: Any) -> bool:
+    return isinstance(change, alembic_ops.AddColumnOp)
+
+
+def _notices(change: Any, recorded: Recorded) -> Iterator[NoticeOp]:
+    if not isinstance(change, alembic_ops.DropColumnOp):
+        return
+    versions = recorded.embedded.get(((change.schema, change.table_name), change.column_name))
+    if versions:
+        yield noticed(
+            f"{change.table_name}.{change.column_name} is embedded by {', '.join(versions)}, and without it nobody can "
+            "say of which text their vectors are: this will be refused. Next: if it was renamed, op.alter_column(..., "
+            "new_column_name=...) instead; else declare an input that does without it, cut over, retire what reads it"
         )
 
 
-def refreshes(operations: Iterable[Any], recorded: Recorded) -> Iterator[MigrateOperation]:
-    """Yield what makes views show the columns that this revision adds, where they show all that there are."""
-    grown = {
-        (operation.schema, operation.table_name)
-        for operation in operations
-        if isinstance(operation, alembic_ops.ModifyTableOps)
-        and any(isinstance(change, alembic_ops.AddColumnOp) for change in operation.ops)
-    }
+def _refreshes(operation: alembic_ops.ModifyTableOps, recorded: Recorded) -> Iterator[ops.RefreshEmbeddingViewsOp]:
+    """Yield what makes the views show the columns that are added, where they show all that there are."""
+    schema, table = place = (operation.schema, operation.table_name)
     for slot in recorded.slots:
-        place = next((place for place in slot.places if place in grown), None)
-        if place is not None and slot.live and slot.shows_all:
-            yield ops.RefreshEmbeddingViewsOp(table=place[1], schema=place[0], slot=slot.slot)
+        if place in slot.places and slot.live and slot.shows_all:
+            yield ops.RefreshEmbeddingViewsOp(table=table, schema=schema, slot=slot.slot)
 
 
 def warn_of_undeclared(recorded: Recorded, declared: set[tuple[Place, str]], tables: set[Place]) -> None:

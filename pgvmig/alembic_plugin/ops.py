@@ -422,6 +422,7 @@ class RefreshEmbeddingViewsOp(MigrateOperation):
         self.table = table
         self.schema = schema
         self.slot = slot
+        self.opposite: MigrateOperation = self
 
     @classmethod
     def refresh_embedding_views(
@@ -433,8 +434,8 @@ class RefreshEmbeddingViewsOp(MigrateOperation):
         operations.invoke(cls(table, schema, slot))
 
     def reverse(self) -> MigrateOperation:
-        """Return the downgrade, which finds nothing to append."""
-        return self
+        """Return the downgrade: it finds nothing to append, unless autogenerate knows what it is to make room for."""
+        return self.opposite
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
         """Return what `alembic check` shows."""

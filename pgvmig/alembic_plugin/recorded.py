@@ -95,13 +95,15 @@ class OwnNames:
 class Recorded:
     """All of it; `schema_version` is None without a control schema.
 
-    `dependents` are the versions that keep a column from being dropped or retyped.
+    Columns that are `shown` by versions cannot be dropped or retyped while the views are there; of those that are
+    `embedded` it says by which versions.
     """
 
     schema_version: int | None
     slots: list[RecordedSlot]
     own: OwnNames
-    dependents: dict[tuple[Place, str], list[str]] = field(default_factory=dict)
+    shown: set[tuple[Place, str]] = field(default_factory=set)
+    embedded: dict[tuple[Place, str], list[str]] = field(default_factory=dict)
 
     def slot(self, place: Place, slot: str) -> RecordedSlot | None:
         """Return a table's slot, None where it never had a version."""
@@ -119,11 +121,13 @@ def read(connection: Any) -> Recorded:
         for place in _places(row["schema"], row["table"], row["visible"]):
             own.add(row["kind"], place, row["name"], adopted=row["adopted"])
     slots = _slots(rows(connection, files.query("autogenerate", "versions")))
-    dependents: dict[tuple[Place, str], list[str]] = {}
+    found = Recorded(schema_version=installed["schema_version"], slots=slots, own=own)
     for row in rows(connection, files.query("autogenerate", "dependents")):
         for place in _places(row["schema"], row["table"], row["visible"]):
-            dependents.setdefault((place, row["column"]), []).append(row["version"])
-    return Recorded(schema_version=installed["schema_version"], slots=slots, own=own, dependents=dependents)
+            found.shown.add((place, row["column"]))
+            if row["embeds"]:
+                found.embedded.setdefault((place, row["column"]), []).append(row["version"])
+    return found
 
 
 def table_facts(connection: Any, place: Place) -> Row | None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import alembic.autogenerate.render as alembic_render
 from alembic.operations import MigrateOperation
 
-from pgvmig.alembic_plugin import ops, schema_ops
+from pgvmig.alembic_plugin import change_ops, ops, schema_ops
+from pgvmig.alembic_plugin.consequences import AtDowngrade
 from pgvmig.alembic_plugin.notice import NoticeOp
 from pgvmig.contract import Contract
 
@@ -21,12 +22,22 @@ if TYPE_CHECKING:
 _WIDTH = 96
 
 
+_KINDS = (
+    ops.EmbeddingOp,
+    ops.RefreshEmbeddingViewsOp,
+    change_ops.TableChangeOp,
+    schema_ops.InstallOp,
+    schema_ops.UninstallOp,
+)
+
+
 def register() -> None:
     """Tell Alembic how to render our operations; it keeps one list of renderers for all plugins."""
     renderers = alembic_render.renderers
-    for kind in (ops.EmbeddingOp, ops.RefreshEmbeddingViewsOp, schema_ops.InstallOp, schema_ops.UninstallOp):
+    for kind in _KINDS:
         renderers.dispatch_for(kind, replace=True)(operation)
     renderers.dispatch_for(ops.RollBackEmbeddingOp, replace=True)(roll_back)
+    renderers.dispatch_for(AtDowngrade, replace=True)(lambda *_: [])
     renderers.dispatch_for(NoticeOp, replace=True)(notice)
 
 

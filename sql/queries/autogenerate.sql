@@ -76,9 +76,10 @@ SELECT ARRAY(SELECT a.attname::text FROM pg_attribute a
 FROM pg_class c WHERE c.oid = to_regclass({relation})
 
 -- name: dependents
--- Columns that PostgreSQL will not let anybody drop or retype, because versions' views show them or their input reads them.
-SELECT DISTINCT n.nspname AS schema, c.relname AS table, pg_table_is_visible(c.oid) AS visible, a.attname AS column,
-       pgvmig.label(v.relation, v.slot) || ' ' || v.version AS version
+-- Columns that PostgreSQL will not let anybody drop or retype, because versions' views show them; `embeds`: or a version's
+-- input reads them.
+SELECT n.nspname AS schema, c.relname AS table, pg_table_is_visible(c.oid) AS visible, a.attname AS column,
+       pgvmig.label(v.relation, v.slot) || ' ' || v.version AS version, bool_or(d.classid = 'pg_proc'::regclass) AS embeds
 FROM pgvmig.version v
 JOIN pg_class c ON c.oid = v.relation
 JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -88,4 +89,5 @@ WHERE v.state <> 'retired'
   AND (d.classid = 'pg_rewrite'::regclass AND d.objid IN (SELECT r.oid FROM pg_rewrite r WHERE r.ev_class = v.view)
        OR d.classid = 'pg_proc'::regclass
           AND d.objid = to_regproc(format('pgvmig.%I', pgvmig.fit(v.object_name || '_input')))::oid)
-ORDER BY 1, 2, 4, 5
+GROUP BY 1, 2, 3, 4, 5, v.version_id
+ORDER BY 1, 2, 4, v.version_id
