@@ -79,6 +79,15 @@ BEGIN
 END
 $$;
 
+-- The columns of a table that are not among these.
+CREATE OR REPLACE FUNCTION pgvmig.not_shown(relation regclass, shown text[]) RETURNS TABLE (name text, number smallint)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT a.attname::text, a.attnum FROM pg_attribute a
+    WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> ALL ($2) ORDER BY a.attnum
+$$;
+
 -- The slot, made on its first version. Later ones must show the same columns in the same order, or the current view
 -- could not be swapped between them.
 CREATE OR REPLACE FUNCTION pgvmig.ensure_slot(relation regclass, slot text, key_columns text[], view_columns text[])
@@ -96,10 +105,12 @@ BEGIN
     SELECT x.* INTO s FROM pgvmig.slot x WHERE x.relation = $1 AND x.slot = $2;
     IF s.relation IS NULL THEN
         PERFORM pgvmig.column_numbers($1, $3, NULL), pgvmig.require_key($1, $3);
-        INSERT INTO pgvmig.slot (relation, slot, key_columns, key_numbers, queue_columns, view_columns, view_numbers)
+        INSERT INTO pgvmig.slot (relation, slot, key_columns, key_numbers, queue_columns, view_columns, view_numbers,
+                                 left_out, left_out_numbers)
         VALUES ($1, $2, $3, pgvmig.column_numbers($1, $3, NULL),
                 ARRAY(SELECT pgvmig.fit('key_' || k) FROM unnest($3) WITH ORDINALITY AS u (k, i) ORDER BY i),
-                $4, pgvmig.column_numbers($1, $4, $2));
+                $4, pgvmig.column_numbers($1, $4, $2),
+                ARRAY(SELECT u.name FROM pgvmig.not_shown($1, $4) u), ARRAY(SELECT u.number FROM pgvmig.not_shown($1, $4) u));
     ELSIF s.view_columns <> $4 THEN
         RAISE EXCEPTION 'the views of % show the columns %, not %', pgvmig.label($1, $2),
             array_to_string(s.view_columns, ', '), array_to_string($4, ', ')
@@ -236,7 +247,9 @@ $$;
 
 -- Columns that the application added to its table appear at the end of every view; renamed ones keep their name there.
 -- Tables of vectors get the owner, readers and row-level security that the table has by now.
-CREATE OR REPLACE FUNCTION pgvmig.refresh_views(relation regclass, slot text DEFAULT 'embedding') RETURNS text[]
+-- What was left out when the slot was made stays out, unless it is named in `show`: it may be somebody's secret.
+CREATE OR REPLACE FUNCTION pgvmig.refresh_views(relation regclass, slot text DEFAULT 'embedding', show text[] DEFAULT '{}')
+RETURNS text[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -265,6 +278,8 @@ BEGIN
                      AND a.attname <> ALL (pgvmig.managed_columns($1))
                      AND a.attname <> ALL (s.view_columns)
                      AND a.attname <> ALL (pgvmig.present_names(s.relation, s.view_columns, s.view_numbers))
+                     AND (a.attname = ANY (show)
+                          OR (a.attname = ANY (pgvmig.present_names(s.relation, s.left_out, s.left_out_numbers))) IS NOT TRUE)
                    ORDER BY a.attnum);
     IF EXISTS (SELECT FROM unnest(added) AS a WHERE a = ANY (pgvmig.view_vector_columns($2))) THEN
         RAISE EXCEPTION '% now has a column that the views call one of their own: %', pgvmig.label($1, $2),

@@ -181,6 +181,7 @@ BEGIN
     IF v.layout = 'table' AND NOT (pgvmig.gate_privacy(v, NULL)).passed THEN
         PERFORM pgvmig.dress_vectors(v);  -- the right to read the rows was taken away meanwhile
     END IF;
+    PERFORM pgvmig.grant_version(v);  -- and columns that were added since
     PERFORM pgvmig.record_event(v, 'give back reading', reason, outcome);
     RETURN outcome;
 END

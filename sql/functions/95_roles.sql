@@ -192,7 +192,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     names text[] := ARRAY(SELECT r.name FROM pgvmig.role r WHERE pgvmig.role_of(r.duty) IS NOT NULL ORDER BY r.duty);
-    outcome jsonb := '{"dropped": [], "kept": {}}';
+    dropped text[] := '{}';
+    kept jsonb := '{}';
     why text;
     n text;
 BEGIN
@@ -200,10 +201,13 @@ BEGIN
     DELETE FROM pgvmig.role r WHERE true;
     FOREACH n IN ARRAY names LOOP
         why := pgvmig.drop_role(n);
-        outcome := CASE WHEN why IS NULL THEN jsonb_set(outcome, '{dropped,-1}', to_jsonb(n), true)
-                   ELSE jsonb_set(outcome, ARRAY['kept', n], to_jsonb(why)) END;
+        IF why IS NULL THEN
+            dropped := dropped || n;
+        ELSE
+            kept := kept || jsonb_build_object(n, why);
+        END IF;
     END LOOP;
-    RETURN outcome;
+    RETURN jsonb_build_object('dropped', dropped, 'kept', kept);
 END
 $$;
 

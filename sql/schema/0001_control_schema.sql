@@ -54,6 +54,8 @@ CREATE TABLE pgvmig.slot (
     queue_columns    text[] NOT NULL,
     view_columns     text[] NOT NULL,
     view_numbers     smallint[] NOT NULL,
+    left_out         text[] NOT NULL DEFAULT '{}',
+    left_out_numbers smallint[] NOT NULL DEFAULT '{}',
     current_view     regclass,
     current_dress    jsonb,
     created_at       timestamptz NOT NULL DEFAULT now(),
@@ -67,6 +69,9 @@ COMMENT ON COLUMN pgvmig.slot.current_dress IS
     'owner, grants, comments, options and triggers that the current view had when a rollback took it away; for the next one';
 
 COMMENT ON COLUMN pgvmig.slot.queue_columns IS 'what the key columns are called in the stale and outcome tables';
+
+COMMENT ON COLUMN pgvmig.slot.left_out IS
+    'columns that the table had when the slot was made and the views do not show: refreshing them does not show them either';
 
 COMMENT ON COLUMN pgvmig.slot.view_columns IS
     'the views'' columns in their order, append-only; the slot''s own name (number 0) stands for the vector and its provenance';
