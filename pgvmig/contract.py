@@ -23,7 +23,8 @@ TOO_LONG = ("error", "truncate")
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 MAX_DIMENSIONS = 16_000
-# HNSW and IVFFlat take no more; pgvector refuses at CREATE INDEX, which is after the API bill.
+# HNSW and IVFFlat take no more; pgvector refuses at CREATE INDEX, which is after the API bill. A bit for each component
+# can be indexed of any vector, see index_plan.py.
 MAX_INDEXED = {"vector": 2_000, "halfvec": 4_000}
 
 
@@ -83,8 +84,13 @@ class Contract:
 
     @property
     def halfvec_by_itself(self) -> bool:
-        """Whether the dimensions leave only halfvec for an index."""
+        """Whether the dimensions are why the vectors are halfvec."""
         return self.vector_type == "halfvec" and self.dimensions > MAX_INDEXED["vector"]
+
+    @property
+    def ranks_by_bits(self) -> bool:
+        """Whether the signs of the components say roughly which vectors are near: they know angles and no lengths."""
+        return self.metric == "cosine" or (self.normalized and self.metric in ("l2", "inner_product"))
 
     def as_dict(self) -> dict[str, Any]:
         """Return every field, defaults included, in declaration order."""
@@ -192,12 +198,13 @@ def _check_dimensions(contract: Contract) -> None:
         raise ContractError(
             f"dimensions is {contract.dimensions:,}", next_step=f"give a number from 1 to {MAX_DIMENSIONS:,}"
         )
-    limit = MAX_INDEXED[contract.vector_type]
-    if contract.dimensions > limit:
-        wider = "use vector_type 'halfvec'" if contract.dimensions <= MAX_INDEXED["halfvec"] else "ask for fewer"
+    limit = MAX_INDEXED["halfvec"]
+    if contract.dimensions > limit and not contract.ranks_by_bits:
+        lengths = "" if contract.metric == "l1" else " of vectors that need not have unit length"
         raise ContractError(
-            f"{contract.dimensions:,} dimensions as {contract.vector_type}, of which an index takes {limit:,}",
+            f"{contract.dimensions:,} dimensions under {contract.metric}{lengths}: an index takes {limit:,}, or a "
+            "bit of each, and bits rank by angle only",
             hazard="Found at CREATE INDEX it would come after the whole embedding bill",
-            next_step=f"{wider} (many models shorten on request)",
+            next_step="ask for fewer dimensions (many models shorten on request), or metric 'cosine'",
             key="dimensions",
         )

@@ -69,11 +69,6 @@ class IndexPlan:
         )
 
 
-def ranks_by_bits(contract: Contract) -> bool:
-    """Whether the signs of the components tell roughly which vectors are near: they know angles and no lengths."""
-    return contract.metric == "cosine" or (contract.normalized and contract.metric in ("l2", "inner_product"))
-
-
 def _check_method(plan: IndexPlan, contract: Contract) -> None:
     if plan.method not in METHODS:
         raise UsageError(f"method is {plan.method!r}", next_step=f"use one of {', '.join(METHODS)}")
@@ -117,7 +112,7 @@ def _check_quantize(plan: IndexPlan, contract: Contract) -> None:
             "quantize is 'halfvec' and the vectors are halfvec already",
             next_step="leave quantize= out, or quantize='binary'",
         )
-    if plan.quantize == "binary" and not ranks_by_bits(contract):
+    if plan.quantize == "binary" and not contract.ranks_by_bits:
         lengths = "" if contract.metric == "l1" else " of vectors that need not have unit length"
         raise UsageError(
             f"quantize is 'binary' and the metric is {contract.metric}{lengths}",
@@ -137,7 +132,7 @@ def _check_dimensions(plan: IndexPlan, contract: Contract) -> None:
         f"quantize={other!r}"
         for other, kind in (("halfvec", "halfvec"), ("binary", "bit"))
         if contract.dimensions <= MOST_DIMENSIONS[kind]
-        and (other == "halfvec" or ranks_by_bits(contract))
+        and (other == "halfvec" or contract.ranks_by_bits)
         and holds != kind
     ]
     raise UsageError(

@@ -84,13 +84,13 @@ def steps(names: Names, found: Mapping[str, Found], *, another_serves: bool = Fa
     if found.get(names.beside) is Found.RIGHT:
         left.remove(names.beside)
         return [*begin, *(Step("drop", name) for name in left), Step("rename", names.beside)]
+    if names.name not in left:
+        return [*begin, Step("create", names.name), *(Step("drop", name) for name in left)]
     if names.beside in left:  # of a change that was given up
         left.remove(names.beside)
         begin.append(Step("drop", names.beside))
-    if names.name in left:
-        drops = [Step("drop", name) for name in left]
-        return [*begin, Step("create", names.beside), *drops, Step("rename", names.beside)]
-    return [*begin, Step("create", names.name), *(Step("drop", name) for name in left)]
+    drops = [Step("drop", name) for name in left]
+    return [*begin, Step("create", names.beside), *drops, Step("rename", names.beside)]
 
 
 def _without_resumed(names: Names, found: Mapping[str, Found], *, another_serves: bool) -> dict[str, Found]:

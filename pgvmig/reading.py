@@ -15,7 +15,7 @@ from typing import Any, LiteralString, Protocol, Self, TypeAlias
 import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
-from psycopg.rows import class_row, dict_row, scalar_row, tuple_row
+from psycopg.rows import dict_row, scalar_row, tuple_row
 
 from pgvmig import config
 from pgvmig import sql as files
@@ -24,16 +24,10 @@ from pgvmig.catalog.connection import connect, translated
 from pgvmig.contract import Contract
 from pgvmig.errors import NotFoundError, UsageError
 from pgvmig.served import Served
+from pgvmig.space import Space, find_space
 
 # Each attempt needs a switch and a retirement since the one before it.
 _ATTEMPTS = 3
-# What `pgvmig.version.search` may set, and the setting of pgvector that it becomes.
-_SETTINGS = {
-    "ef_search": "hnsw.ef_search",
-    "probes": "ivfflat.probes",
-    "iterative_scan": "hnsw.iterative_scan",
-    "max_scan_tuples": "hnsw.max_scan_tuples",
-}
 
 
 class Pool(Protocol):
@@ -66,64 +60,6 @@ class Result:
     model_version: str
     fingerprint: str
     rows: list[dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Space:
-    """A version as a search needs it: its contract, its own view, how pgvector is called here."""
-
-    label: str
-    version: str
-    state: str
-    slot: str
-    definition: dict[str, Any]
-    search: dict[str, Any]
-    view: int | None
-    view_schema: str | None
-    view_name: str | None
-    key_columns: list[str]
-    vector_schema: str
-    operator: str
-    can_iterate: bool
-
-    @property
-    def contract(self) -> Contract:
-        """The frozen contract."""
-        return Contract.of(self.definition)
-
-    def settings(self) -> dict[str, str]:
-        """Return pgvector's settings for a search.
-
-        An index scan stops after ef_search rows, those included that a condition, a row-level security policy or a
-        vacuum still to come takes out again; an iterative scan goes on until the limit is reached.
-        """
-        wanted = {"iterative_scan": "strict_order"} | self.search if self.can_iterate else self.search
-        return {_SETTINGS[name]: str(value) for name, value in wanted.items() if name in _SETTINGS}
-
-    def statement(self, columns: Sequence[str], condition: sql.Composable) -> sql.Composed:
-        """Return the search; `pgvmig_query` and `pgvmig_limit` are its parameters."""
-        parts = {
-            "columns": sql.SQL(", ").join(sql.Identifier("w", name) for name in columns),
-            "slot": sql.Identifier(self.slot),
-            "vector_schema": sql.Identifier(self.vector_schema),
-            "operator": sql.SQL(self.operator),
-            "vector_type": sql.Identifier(self.vector_schema, self.contract.vector_type),
-            "view": self.qualified,
-            **self._view_literals(),
-        }
-        return files.query("reading", "search", condition=condition, **{k: files.escaped(v) for k, v in parts.items()})
-
-    def is_there(self) -> sql.Composed:
-        """Return the question whether the view is still this version's."""
-        return files.query("reading", "is_there", **self._view_literals())
-
-    @property
-    def qualified(self) -> sql.Identifier:
-        """The view's name."""
-        return sql.Identifier(self.view_schema or "", self.view_name or "")
-
-    def _view_literals(self) -> dict[str, sql.Literal]:
-        return {"view_text": sql.Literal(files.text(self.qualified)), "view_oid": sql.Literal(self.view)}
 
 
 class QueryVectors:
@@ -228,7 +164,7 @@ class Searcher:
             space = self._space(version, key)
             given = {"pgvmig_query": self._vectors.literal(space.contract, text), "pgvmig_limit": limit}
             statement = space.statement(columns or space.key_columns, condition)
-            rows = self._rows(space, statement, {**(parameters or {}), **given})
+            rows = self._rows(space, statement, {**(parameters or {}), **given}, space.settings(limit))
             if rows is not None:
                 self._served.count(space.version)
                 if self._served.due():
@@ -271,14 +207,14 @@ class Searcher:
         return space
 
     def _rows(
-        self, space: Space, statement: sql.Composed, parameters: Mapping[str, Any]
+        self, space: Space, statement: sql.Composed, parameters: Mapping[str, Any], settings: Mapping[str, str]
     ) -> list[dict[str, Any]] | None:
         """Return the rows found, None when the version's view is gone."""
         with translated(), self._connection() as connection:
             nested = connection.info.transaction_status != TransactionStatus.IDLE
             try:
                 with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
-                    before = _set_local(connection, space.settings())
+                    before = _set_local(connection, settings)
                     rows = cursor.execute(statement, parameters).fetchall()
                     if nested:  # a savepoint that is released leaves SET LOCAL to the caller's transaction
                         _set_local(connection, before)
@@ -301,15 +237,6 @@ class Searcher:
         else:
             with source.connection() as connection:
                 yield connection
-
-
-def find_space(
-    connection: psycopg.Connection[Any], relation: int, slot: str, version: str | None, key: str | None = None
-) -> Space | None:
-    """Return the version's space, else that of the version that `key` is routed to, else the active version's."""
-    with connection.cursor(row_factory=class_row(Space)) as cursor:
-        given = {"relation": relation, "slot": slot, "version": version, "key": key}
-        return cursor.execute(files.query("reading", "space"), given).fetchone()
 
 
 def _open_configured(contract: Contract) -> QueryEmbedder:

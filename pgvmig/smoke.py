@@ -26,7 +26,8 @@ from pgvmig.catalog.versions import Version
 from pgvmig.contract import Contract
 from pgvmig.errors import NotFoundError, PgvmigError, ProviderError, UsageError
 from pgvmig.names import view_columns
-from pgvmig.reading import Opener, QueryEmbedder, QueryVectors, Space, find_space
+from pgvmig.reading import Opener, QueryEmbedder, QueryVectors
+from pgvmig.space import Space, find_space
 
 # An expected row must be among so many.
 LIMIT = 10
@@ -137,7 +138,7 @@ def _search(conn: psycopg.Connection[Any], space: Space, version_id: int, vector
         keys=files.escaped(sql.SQL(", ").join(keys)),
         search=space.statement(space.key_columns, files.escaped(guard)),
     )
-    settings = space.settings()
+    settings = space.settings(LIMIT)
     with translated(), own_scans.noted(conn, [version_id]), conn.cursor() as cursor:
         given = {"names": list(settings), "values": list(settings.values())}
         cursor.execute(files.query("reading", "set_local"), given)

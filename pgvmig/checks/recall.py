@@ -19,7 +19,7 @@ from pgvmig import sql as files
 from pgvmig.catalog import own_scans
 from pgvmig.checks.evidence import Finding, Task, keys_as_text
 from pgvmig.errors import NotFoundError
-from pgvmig.reading import Space, find_space
+from pgvmig.space import MOST_OVERSAMPLE, Space, find_space
 
 NEIGHBOURS = 10
 # What widens an index's search: the option of `pgvmig tune`, pgvector's setting, its default, the most that it takes.
@@ -67,7 +67,7 @@ def _judged(task: Task, space: Space, method: str, searches: Sequence[Search]) -
         passed=recall >= limit,
         found=f"recall@{NEIGHBOURS} is {shown:.3f} over {len(searches):,} searches with {said}",
         wanted=_wanted(task),
-        next=None if recall >= limit else _advice(task, method, settings),
+        next=None if recall >= limit else _advice(task, space, method, settings),
         measured={
             "recall": recall,
             "worst": min(search.recall for search in searches),
@@ -83,13 +83,12 @@ def _judged(task: Task, space: Space, method: str, searches: Sequence[Search]) -
 
 def _search_twice(task: Task, space: Space, vector: str, key: Sequence[Any]) -> Search:
     """Search with the index and without, in one snapshot; the row itself, which both should find, does not count."""
-    statement = _statement(space)
     given = {"pgvmig_query": vector, "pgvmig_limit": NEIGHBOURS + 1}
     version_ids = [task.version.version_id]
     with own_scans.noted(task.conn, version_ids, one_snapshot=True), _prepared(task, space) as cursor:
-        approximate, took = _timed(cursor, statement, given, key)
+        approximate, took = _timed(cursor, _statement(space), given, key)
         cursor.execute(files.query("verify", "exact"))
-        exact, took_exact = _timed(cursor, statement, given, key)
+        exact, took_exact = _timed(cursor, _statement(space.exact()), given, key)
     if not exact:
         return Search(1.0, took, took_exact)
     # As near as the last of the nearest is as good as it: which of equals comes first is nobody's fault.
@@ -115,7 +114,7 @@ def _prepared(task: Task, space: Space) -> psycopg.Cursor[Any]:
     """Return a cursor in whose transaction searches go as a service's do, with the version's own settings."""
     cursor = task.conn.cursor(row_factory=tuple_row)
     keys_as_text(cursor)
-    settings = space.settings()
+    settings = space.settings(NEIGHBOURS + 1)
     cursor.execute(files.query("verify", "settings"))
     cursor.execute(files.query("reading", "set_local"), {"names": [*settings], "values": [*settings.values()]})
     return cursor
@@ -144,7 +143,7 @@ def _index_names(plan: Any) -> Iterator[str]:
 def _in_effect(task: Task, space: Space, method: str) -> dict[str, str]:
     """Return the settings that a search has: the version's own, else what the database says, else pgvector's."""
     _, width, default, _ = _WIDTHS[method]
-    own = {name: value for name, value in space.settings().items() if name.startswith(method)}
+    own = {name: value for name, value in space.settings(NEIGHBOURS + 1).items() if name.startswith(method)}
     if width in own:
         return dict(sorted(own.items()))
     with task.looking(row_factory=tuple_row) as cursor:
@@ -179,9 +178,11 @@ def _wanted(task: Task) -> str:
     return f"recall@{NEIGHBOURS} of at least {task.options.min_recall:g}"
 
 
-def _advice(task: Task, method: str, settings: dict[str, str]) -> str:
+def _advice(task: Task, space: Space, method: str, settings: dict[str, str]) -> str:
     option, width, _, most = _WIDTHS[method]
     wider = min(2 * int(settings[width]), most)
+    if space.search.get("quantize") == "binary":
+        option, wider = "oversample", min(2 * int(space.search["oversample"]), MOST_OVERSAMPLE)
     build = "m and ef_construction" if method == "hnsw" else "lists that fit the table"
     return (
         f"pgvmig tune {task.version.name} --{option} {wider}, or build the index with other {build}; "

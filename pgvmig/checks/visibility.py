@@ -18,7 +18,7 @@ from psycopg.rows import class_row, tuple_row
 from pgvmig import sql as files
 from pgvmig.checks.evidence import Finding, Task, listed
 from pgvmig.errors import NotFoundError
-from pgvmig.reading import find_space
+from pgvmig.space import find_space
 
 # Counting takes a while for each; more are as a rule one role for each customer, all under one policy.
 _MOST_COUNTED = 50

@@ -12,6 +12,7 @@ from pgvmig.catalog import versions
 from pgvmig.cli import output, switching
 from pgvmig.errors import UsageError
 from pgvmig.runner import ConnectionRunner
+from pgvmig.space import MOST_OVERSAMPLE
 
 
 @click.command("tune")
@@ -25,6 +26,12 @@ from pgvmig.runner import ConnectionRunner
     help="Whether a scan goes on until enough rows pass the conditions.",
 )
 @click.option("--max-scan-tuples", type=click.IntRange(1), help="Where an iterative scan of HNSW gives up.")
+@click.option("--max-probes", type=click.IntRange(1, 32768), help="Where an iterative scan of IVFFlat gives up.")
+@click.option(
+    "--oversample",
+    type=click.IntRange(1, MOST_OVERSAMPLE),
+    help="Candidates for each result that a binary index is asked for, to be ranked again. [default: 10]",
+)
 @click.option("--set", "more", metavar="JSON", help='The services\' own, such as \'{"reranker": "bge-2"}\'.')
 @click.option("--reset", is_flag=True, help="Forget the other settings.")
 @click.option("--reason", help="Why; kept with the event.")

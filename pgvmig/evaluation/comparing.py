@@ -19,7 +19,8 @@ from pgvmig.evaluation.judged import JudgedSet, Usable, usable
 from pgvmig.evaluation.searching import Plan, Side
 from pgvmig.evaluation.store import Origin, StoredSet
 from pgvmig.evaluation.verdict import Thresholds, Verdict
-from pgvmig.reading import Opener, Space, find_space
+from pgvmig.reading import Opener
+from pgvmig.space import Space, find_space
 
 TIMEOUT = 30.0
 _SHOWN = 3

@@ -13,7 +13,7 @@ from pgvmig import sql as files
 from pgvmig.catalog.keys import Key, Keys, identifier, text_array
 from pgvmig.catalog.versions import Version
 from pgvmig.errors import UsageError
-from pgvmig.reading import Space
+from pgvmig.space import Space
 
 # What a key of several columns is written with between its parts, here and at `pgvmig failed --key`.
 _BETWEEN = ","

@@ -23,7 +23,8 @@ from pgvmig.errors import DatabaseError, NotFoundError, UsageError
 from pgvmig.evaluation.judged import Query
 from pgvmig.evaluation.metrics import DEPTH
 from pgvmig.evaluation.rows import name_of, texts
-from pgvmig.reading import Opener, QueryVectors, Space
+from pgvmig.reading import Opener, QueryVectors
+from pgvmig.space import Space
 
 # What a user's own statement is given; its own parameters have other names.
 GIVEN = ("query", "text", "limit", "version")
@@ -79,7 +80,8 @@ class Side:
         """Return the query's own statement, the one for all, or a search by distance alone."""
         own = query.sql or self.template
         if own is None:
-            return files.text(self.space.statement(self.key_columns, self.condition or sql.SQL("true")))
+            space = self.space if self.condition is None else self.space.exact()
+            return files.text(space.statement(self.key_columns, self.condition or sql.SQL("true")))
         return own.strip().rstrip(";").replace(VIEW, files.text(self._view())) + _ONE_STATEMENT
 
     def parameters(self, query: Query, vector: str, limit: int) -> dict[str, Any]:
@@ -90,12 +92,12 @@ class Side:
             given = {"pgvmig_query": vector, "pgvmig_limit": limit}
         return {**query.parameters, **given, **self.values}
 
-    def settings(self, timeout: float) -> dict[str, str]:
+    def settings(self, timeout: float, limit: int) -> dict[str, str]:
         """Return the settings of a search: the version's own, no hidden rows, not for ever; a pilot's without index."""
         # An index would find the candidates only among the nearest rows of all.
         exact = {} if self.condition is None else {"enable_indexscan": "off"}
         common = {"row_security": "off", "statement_timeout": f"{max(int(timeout * 1000), 1)}"}
-        return self.space.settings() | common | exact
+        return self.space.settings(limit) | common | exact
 
     def _view(self) -> sql.Composable:
         view = files.escaped(self.space.qualified)
@@ -228,7 +230,7 @@ def _answers(
 def _timed(
     conn: psycopg.Connection[Any], plan: Plan, side: Side, query: Query, vector: str
 ) -> tuple[tuple[str, ...], float]:
-    settings = side.settings(plan.timeout)
+    settings = side.settings(plan.timeout, plan.limit)
     statement = side.statement(query)
     parameters = side.parameters(query, vector, plan.limit)
     try:

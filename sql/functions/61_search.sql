@@ -41,20 +41,21 @@ AS $$
            ELSE false END
 $$;
 
--- How a version is to be searched: its settings, and what its index asks for. `quantize`: in which form a search must be
--- ordered for the index to serve it; `oversample`: how many candidates for each result a binary index is asked for, to be
--- ranked again by the vectors; `probes`, unless set: the square root of the lists, as pgvector's README advises. Asked of
--- the catalog, so that it is right from the moment on in which an index takes another's place.
+-- How a version is to be searched: its settings, and what its index asks for. `method`, where it is not HNSW; `quantize`: in
+-- which form a search must be ordered for the index to serve it; `oversample`: how many candidates for each result a binary
+-- index is asked for, to be ranked again by the vectors; `probes`, unless set: the square root of the lists, as pgvector's
+-- README advises. Asked of the catalog, so that it is right from the moment on in which an index takes another's place.
 CREATE OR REPLACE FUNCTION pgvmig.search_settings(v pgvmig.version) RETURNS jsonb
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT coalesce((
-        SELECT CASE WHEN i.quantize = 'binary' THEN '{"oversample": 10}'::jsonb ELSE '{}' END
-               || CASE WHEN i.method = 'ivfflat'
-                       THEN jsonb_build_object('probes', ceil(sqrt(coalesce((i.options ->> 'lists')::integer, 100)))) ELSE '{}' END
+        SELECT jsonb_strip_nulls(jsonb_build_object(
+                   'oversample', CASE WHEN i.quantize = 'binary' THEN 10 END,
+                   'probes', CASE WHEN i.method = 'ivfflat' THEN ceil(sqrt(coalesce((i.options ->> 'lists')::integer, 100))) END))
                || v.search
-               || CASE WHEN i.quantize IS NOT NULL THEN jsonb_build_object('quantize', i.quantize) ELSE '{}' END
+               || jsonb_strip_nulls(jsonb_build_object(
+                   'quantize', i.quantize, 'method', CASE WHEN i.method = 'ivfflat' THEN i.method END))
         FROM pgvmig.searched_index(v) AS i), v.search)
 $$;
 

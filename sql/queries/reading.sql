@@ -1,7 +1,7 @@
 -- name: space
 -- Which version to search, and all that a search through its own view must know. A named version, else the one that the
 -- key is routed to, else the active one.
-SELECT v.version, v.state, v.slot, k.definition, v.search, v.view::oid::bigint AS view,
+SELECT v.version, v.state, v.slot, k.definition, pgvmig.search_settings(v) AS search, v.view::oid::bigint AS view,
        n.nspname AS view_schema, w.relname AS view_name, s.key_columns,
        pgvmig.label(v.relation, v.slot) AS label,
        pgvmig.vector_schema() AS vector_schema,
@@ -27,6 +27,28 @@ FROM {view} AS w
 WHERE {view_text}::regclass = {view_oid}::oid AND ({condition})
 ORDER BY distance
 LIMIT %(pgvmig_limit)s
+
+-- name: search_again
+-- As above, where the index's order is not the last word: it holds smaller vectors, so that more candidates are asked for
+-- than are wanted, or its scan goes on in a relaxed order. The zero has PostgreSQL sort, which takes the inner order for ours.
+SELECT c.* FROM (
+    SELECT {columns}, w.{slot} OPERATOR({vector_schema}.{operator}) %(pgvmig_query)s::{vector_type} AS distance
+    FROM {view} AS w
+    WHERE {view_text}::regclass = {view_oid}::oid AND ({condition})
+    ORDER BY {order}
+    LIMIT %(pgvmig_limit)s::bigint * {oversample}
+) AS c
+ORDER BY c.distance + 0
+LIMIT %(pgvmig_limit)s
+
+-- name: order
+w.{slot} OPERATOR({vector_schema}.{operator}) %(pgvmig_query)s::{vector_type}
+
+-- name: order_halfvec
+w.{slot}::{halfvec}({dimensions}) OPERATOR({vector_schema}.{operator}) %(pgvmig_query)s::{halfvec}({dimensions})
+
+-- name: order_binary
+{binary_quantize}(w.{slot})::bit({dimensions}) OPERATOR({vector_schema}.<~>) {binary_quantize}(%(pgvmig_query)s::{vector_type})
 
 -- name: is_there
 -- Is it still the same view? PostgreSQL looks a name up in the catalog as it is now, whatever snapshot we read with.

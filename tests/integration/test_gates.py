@@ -204,22 +204,6 @@ def test_an_index_must_be_able_to_serve_the_view(connection, run, v2):
     )
 
 
-@pytest.mark.parametrize("metric", ["cosine", "l2", "inner_product", "l1"])
-@pytest.mark.parametrize("vector_type", ["vector", "halfvec"])
-def test_the_index_that_we_build_serves_the_view(connection, run, metric, vector_type):
-    version = add_version(connection, "documents", "v1", {"metric": metric, "vector_type": vector_type})
-    embed(connection, version)
-    indexing.build(run, V1)
-    gates = cut_over(run, V1)["gates"]
-    assert gates["index"] == {"passed": True, "index": "public.documents_embedding_v1_hnsw"}
-
-
-def test_ivfflat_serves_as_well(connection, run, v2):
-    embed(connection, v2)
-    indexing.build(run, V2, method="ivfflat", options={"lists": 4})
-    assert cut_over(run, V2)["gates"]["index"]["index"] == "public.documents_embedding_v2_ivfflat"
-
-
 @pytest.mark.layouts("column")
 def test_other_targets_are_named_as_the_commands_take_them(connection, run):
     connection.execute("CREATE SCHEMA app")

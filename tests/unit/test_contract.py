@@ -113,7 +113,8 @@ def test_diff_names_each_field_with_both_values():
 
 
 @pytest.mark.parametrize(
-    ("dimensions", "vector_type", "by_itself"), [(2_000, "vector", False), (2_001, "halfvec", True)]
+    ("dimensions", "vector_type", "by_itself"),
+    [(2_000, "vector", False), (2_001, "halfvec", True), (4_001, "halfvec", True)],
 )
 def test_halfvec_is_chosen_where_only_it_can_be_indexed(dimensions, vector_type, by_itself):
     contract = Contract.of({**GIVEN, "dimensions": dimensions})
@@ -179,17 +180,19 @@ REFUSALS = [
     ({"dimensions": 0}, "dimensions is 0. Next: give a number from 1 to 16,000"),
     ({"dimensions": 16_001}, "dimensions is 16,001. Next: give a number from 1 to 16,000"),
     (
-        {"dimensions": 3_072, "vector_type": "vector"},
+        {"dimensions": 4_001, "metric": "l1"},
         (
-            "3,072 dimensions as vector, of which an index takes 2,000. Found at CREATE INDEX it would come after the "
-            "whole embedding bill. Next: use vector_type 'halfvec' (many models shorten on request)"
+            "4,001 dimensions under l1: an index takes 4,000, or a bit of each, and bits rank by angle only. Found at "
+            "CREATE INDEX it would come after the whole embedding bill. Next: ask for fewer dimensions (many models "
+            "shorten on request), or metric 'cosine'"
         ),
     ),
     (
-        {"dimensions": 4_001},
+        {"dimensions": 4_001, "metric": "inner_product", "normalized": False},
         (
-            "4,001 dimensions as halfvec, of which an index takes 4,000. Found at CREATE INDEX it would come after the "
-            "whole embedding bill. Next: ask for fewer (many models shorten on request)"
+            "4,001 dimensions under inner_product of vectors that need not have unit length: an index takes 4,000, or "
+            "a bit of each, and bits rank by angle only. Found at CREATE INDEX it would come after the whole embedding "
+            "bill. Next: ask for fewer dimensions (many models shorten on request), or metric 'cosine'"
         ),
     ),
 ]
