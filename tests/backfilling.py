@@ -124,7 +124,7 @@ class Site:
         return found + [f"{number} of {what} left" for what, number in left.items() if number]
 
     def _rows(self, version: Version) -> dict[tuple[str, ...], Row]:
-        info = TypeInfo.fetch(self.connection, version.contract.vector_type)
+        info = TypeInfo.fetch(self.connection, sql.Identifier(version.vector_schema, version.contract.vector_type))
         {"vector": register_vector_info, "halfvec": register_halfvec_info}[info.name](self.connection, info)
         statement = sql.SQL(
             "SELECT ARRAY[{key_texts}], {input}(d.*), pgvmig.source_hash({input}(d.*)), e.{vector}, e.{version_id}, "

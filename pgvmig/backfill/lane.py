@@ -14,11 +14,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
-from psycopg import errors as pg
 
 from pgvmig import sql as files
 from pgvmig.backfill.batches import Batch, sort_out
-from pgvmig.backfill.claims import Claim, Claims, Entries, Position, Range, VersionGoneError
+from pgvmig.backfill.claims import Claim, Claims, Entries, Position, Range, TableChangedError, VersionGoneError
 from pgvmig.backfill.runs import Counters, RunLog
 from pgvmig.backfill.transactions import patiently, transaction
 from pgvmig.backfill.walk import Walk
@@ -32,6 +31,15 @@ _PATIENCE = 10.0
 _RETRY_FIRST, _RETRY_LAST = 0.1, 1.0
 # With so many batches waiting for locks nothing new is claimed.
 _MAX_LOCKED = 16
+
+# What statements meet when the version is gone from its table, or the table has changed under them.
+_OF_THE_TABLE = (
+    VersionGoneError,
+    TableChangedError,
+    psycopg.ProgrammingError,
+    psycopg.DataError,
+    psycopg.NotSupportedError,
+)
 
 
 @dataclass(slots=True)
@@ -50,7 +58,8 @@ class Lane:
     `batch_size` is asked for every batch: so many rows are one transaction. Where a request to the provider holds more,
     `request_size`, so many are claimed and embedded together, and written in pieces.
     `caught_up`: the walk is at its end, and so is what was in the log by then. `gone`: the version was retired or
-    dropped. `locked`: only rows are left that another transaction holds.
+    dropped. `changed`: its table was, and the version is to be opened anew. `locked`: only rows are left that another
+    transaction holds.
     """
 
     def __init__(
@@ -66,7 +75,7 @@ class Lane:
     ) -> None:
         self.version = version
         self.counters = Counters()
-        self.caught_up = self.gone = self.locked = False
+        self.caught_up = self.gone = self.changed = self.locked = False
         self._conn = conn
         self._stop = stop
         self._batch_size = batch_size
@@ -96,12 +105,13 @@ class Lane:
     def begin(self, *, asked: bool) -> None:
         """Begin: `added` becomes `backfilling`. `asked` looks over a table again whose walk is at its end."""
         with transaction(self._conn):
+            self._execute("require_followable")
             self._execute("begin_backfill")
             self._execute("walk_again", asked=asked)
 
     def next_batch(self) -> Batch | None:
         """Claim and read what comes next; None when nothing can be claimed now. It may turn out to hold no rows."""
-        if self.gone or self.locked or len(self._waiting) >= _MAX_LOCKED:
+        if self.gone or self.changed or self.locked or len(self._waiting) >= _MAX_LOCKED:
             return None
         with self._unless_gone():
             return self._claim()
@@ -130,6 +140,8 @@ class Lane:
 
     def write(self, batch: Batch) -> None:
         """Write a batch in one transaction, and settle it or put off what is locked."""
+        if self.changed:
+            return  # what it was embedded from is claimed again
         with self._unless_gone():
             self._write(batch)
 
@@ -169,7 +181,7 @@ class Lane:
 
     def look(self) -> None:
         """See whether this version has caught up; if so, it is ready."""
-        if not self.caught_up and not self.gone and self._walk.walked:
+        if not (self.caught_up or self.gone or self.changed) and self._walk.walked:
             with self._unless_gone():
                 self._look()
 
@@ -249,16 +261,27 @@ class Lane:
 
     @contextmanager
     def _unless_gone(self) -> Iterator[None]:
-        """Run the block; when the version was taken off its table meanwhile, that is the end of its work."""
+        """Run the block; when the version was taken off its table meanwhile, that is the end of its work.
+
+        When the table was changed, it is the end of this lane's.
+        """
         try:
             yield
-        except (VersionGoneError, pg.UndefinedTable, pg.UndefinedColumn, pg.UndefinedFunction):
-            if self._claims.there():
+        except _OF_THE_TABLE:
+            if not self._claims.there():
+                self.gone = True
+            elif self._claims.changed():
+                self._give_all_back()
+                self.changed = True
+            else:
                 raise
-            self.gone = True
             self._held.clear()
             self._stripes.clear()
             self._waiting.clear()
+
+    def _give_all_back(self) -> None:
+        for held in self._held.values():
+            self._claims.give_back(held.claim)
 
     def _execute(self, name: str, **given: Any) -> None:
         self._conn.execute(files.query("backfill", name), {"version_id": self.version.version_id, **given})

@@ -22,7 +22,7 @@ from pgvmig.backfill.options import Options, Result, Why
 from pgvmig.backfill.requests import Requests
 from pgvmig.backfill.runs import RunLog
 from pgvmig.backfill.supervision import Connected, supervised
-from pgvmig.catalog import schema, versions
+from pgvmig.catalog import control, schema, versions
 from pgvmig.catalog.connection import connect, translated
 from pgvmig.catalog.versions import Version
 from pgvmig.errors import ConflictError, DatabaseError, PgvmigError, ProviderError, StoppedError
@@ -54,6 +54,8 @@ def _attempt(options: Options, connected: Connected) -> Result:
         _require_primary(conn)
         log = RunLog(uuid4())
         connected(conn, log.run_id)
+        if (why := _wait_until_settled(conn, options, ending)) is not None:
+            return Result(why, {}, ending.seconds, timedelta(seconds=ending.seconds), None, None)
         lease = timedelta(seconds=options.lease)
         companion = stack.enter_context(Companion(options.dsn, log.run_id, lease, follow=options.follow))
         pids = frozenset({conn.info.backend_pid, companion.pid})
@@ -147,6 +149,7 @@ class _Worker:
         if self.companion.error is not None:
             raise self.companion.error
         self._refresh()
+        self._reopen()
         busy = self._claim()
         busy = self._take_answer(0 if busy or not self.requests else _TICK) or busy
         busy = self._retry_locked() or busy
@@ -254,6 +257,14 @@ class _Worker:
                 self._lanes[version.version_id] = self._open(version, asked=asked and lane is None)
         self.companion.look_after(self._lanes)
 
+    def _reopen(self) -> None:
+        """Open anew what has another table now: other names, types or keys."""
+        for identity, lane in self._lanes.items():
+            if lane.changed:
+                (version,) = (v for v in versions.all_versions(self.conn) if v.version_id == identity)
+                self._lanes[identity] = self._open(version, asked=False)
+                self._lanes[identity].counters = lane.counters
+
     def _open(self, version: Version, *, asked: bool) -> Lane:
         self.requests.open(version)
         self.log.begin(self.conn, version, self.options.limits)
@@ -284,6 +295,17 @@ def _require_workable(version: Version) -> None:
             hazard="Two writers would overwrite each other",
             next_step="cut over to another version first: from then on the worker keeps this one fresh",
         )
+
+
+def _wait_until_settled(conn: psycopg.Connection[Any], options: Options, ending: _Ending) -> Why | None:
+    """Do nothing in a copy of another database until somebody settles it; only a run that follows waits for that."""
+    while control.is_copy(conn):
+        if not options.follow:
+            return "paused"
+        if (why := ending.why()) is not None:
+            return why
+        options.stop.wait(_LOOK)
+    return None
 
 
 def _require_primary(conn: psycopg.Connection[Any]) -> None:

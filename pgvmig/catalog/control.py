@@ -87,12 +87,31 @@ def pause(conn: psycopg.Connection[Any], what: Scope, reason: str | None = None)
 
 
 def resume(conn: psycopg.Connection[Any], what: Scope) -> bool:
-    """Take a pause back; return false when there was none. Those of everything, tables and versions are apart."""
+    """Take a pause back; return false when there was none. Those of everything, tables and versions are apart.
+
+    Everything includes that this database is a copy: from then on it is a database of its own.
+    """
     with translated(), conn.transaction():
         changed = bool(conn.execute(sql.query("control", "resume"), _of(what)).rowcount)
+        if what.relation is None:
+            changed = _settle_copy(conn) or changed
         if changed:
             _record(conn, "resume", what)
     return changed
+
+
+def is_copy(conn: psycopg.Connection[Any]) -> bool:
+    """Whether this database was copied from the one that its versions were added in, and nobody has settled it."""
+    (copied,) = conn.execute(sql.query("control", "is_copy")).fetchone() or (False,)
+    return bool(copied)
+
+
+def _settle_copy(conn: psycopg.Connection[Any]) -> bool:
+    """Make a database of its own of one that is a copy; whether it was one."""
+    copied = is_copy(conn)
+    if copied:
+        conn.execute(sql.query("control", "settle_copy"))
+    return copied
 
 
 def throttles(conn: psycopg.Connection[Any]) -> list[Throttle]:

@@ -41,11 +41,18 @@ def newest() -> int:
 
 
 def installed(run: Runner) -> int | None:
-    """Return the schema version in the database, None without one."""
+    """Return the schema version in the database, None without one. Raises SchemaVersionError when its rows are gone."""
     if one(run.run(files.query("schema", "has_installation"))) is None:
         return None
     version = one(run.run(files.query("schema", "installed_version")))
-    return None if version is None else int(version)
+    if version is None:
+        raise SchemaVersionError(
+            "the control schema was restored without its rows",
+            hazard="A dump of the structure alone leaves the versions, contracts and column numbers behind",
+            next_step="dump again with --exclude-table-data='public.*' instead of --schema-only, or, to begin anew, "
+            "DROP SCHEMA pgvmig CASCADE",
+        )
+    return int(version)
 
 
 def require(run: Runner) -> None:

@@ -24,10 +24,12 @@ SILENT = timedelta(seconds=15)
 def collect(conn: psycopg.Connection[Any], versions: list[Version], *, count: bool, max_stale_age: timedelta) -> Row:
     """Return the state of the given versions and of the installation.
 
-    `count` counts every row of every table, which reads them whole; without it `rows` is None.
+    `count` counts every row of every table, which reads them whole; without it, and in a copy of another database that
+    nobody has settled, `rows` is None.
     """
     chosen = {version.version_id for version in versions}
     pauses = control.pauses(conn)
+    count = count and not control.is_copy(conn)
     found = _versions(conn, versions, count=count, max_stale_age=max_stale_age)
     standings = standing.standings(conn, versions, pauses, look=count)
     for version, row in zip(versions, found, strict=True):

@@ -21,8 +21,9 @@ class Version:
     """One contract on one table and slot: a row of `pgvmig.version` with its slot and contract.
 
     `vector_table_*` is where its vectors are: the table itself in the column layout, a table beside it in the other.
-    `vector_schema` is where pgvector's types are. `text_columns` are the columns that the input reads, where we may not read
-    the whole row. Retired, a version has no such table of its own any more.
+    `vector_schema` is where pgvector's types are. `text_columns` are the columns that the input reads, where we may not
+    read the whole row. `shape` is what statements about its rows depend on: when it is another, they are to be written
+    anew. Retired, a version has no such table of its own any more.
     """
 
     version_id: int
@@ -55,6 +56,7 @@ class Version:
     state_changed_at: datetime
     unfinished: bool
     text_columns: list[str] | None = None
+    shape: str = ""
 
     @property
     def contract(self) -> Contract:

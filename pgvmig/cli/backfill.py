@@ -107,7 +107,7 @@ def _show(result: Any) -> None:
         "done": "Nothing is left.",
         "time": "Time is up, work is left. Next: pgvmig backfill",
         "signal": "Stopped, work may be left. Next: pgvmig backfill",
-        "paused": "Paused by an operator, work is left. Next: pgvmig status says by whom, pgvmig resume takes it back",
+        "paused": "Paused, work is left. Next: pgvmig status says by whom and why, pgvmig resume takes it back",
         "locked": "Only rows are left that other transactions hold. Next: pgvmig backfill",
     }
     output.say(f"{said[result.why]} ({result.seconds:.1f} s, of which {result.waited.total_seconds():.1f} s waiting)")

@@ -15,6 +15,15 @@ AS $$
     WHERE c.oid = relation
 $$;
 
+-- A table as operations name it in a revision.
+CREATE OR REPLACE FUNCTION pgvmig.named(relation regclass) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT to_json(c.relname) || CASE WHEN n.nspname = 'public' THEN '' ELSE ', schema=' || to_json(n.nspname) END
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation
+$$;
+
 -- A name that PostgreSQL will not cut: as it is up to 63 bytes, beyond that its beginning and a hash.
 CREATE OR REPLACE FUNCTION pgvmig.fit(name text) RETURNS text
 LANGUAGE sql STABLE
@@ -25,8 +34,9 @@ AS $$
                 || '_' || left(encode(sha256(convert_to(name, 'UTF8')), 'hex'), 8) END
 $$;
 
--- The columns' present names: by number after a rename, by name after a dump and restore gave new numbers. Those are
--- smaller ones, because dropped columns leave no gap; a greater number is another column that took the old name.
+-- The columns' present names. The number decides, which follows renames, also of two columns that swap their names. In a
+-- restored database nobody has settled yet the name does, where it is there: numbers became smaller ones, because dropped
+-- columns leave no gap; a greater number is another column that took the old name.
 CREATE OR REPLACE FUNCTION pgvmig.present_names(relation regclass, names text[], numbers smallint[]) RETURNS text[]
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -34,7 +44,7 @@ AS $$
     SELECT array_agg(coalesce(
                (SELECT a.attname FROM pg_attribute a
                 WHERE a.attrelid = relation AND a.attname = u.name AND a.attnum BETWEEN 1 AND u.number
-                  AND NOT a.attisdropped),
+                  AND NOT a.attisdropped AND (SELECT pgvmig.was_restored())),
                (SELECT a.attname FROM pg_attribute a
                 WHERE a.attrelid = relation AND a.attnum = u.number AND u.number > 0 AND NOT a.attisdropped),
                u.name) ORDER BY u.ordinality)

@@ -20,13 +20,15 @@ BEGIN
 END
 $$;
 
--- Stored column lists only grow: CREATE OR REPLACE VIEW can append columns and nothing else.
+-- Stored column lists only grow: CREATE OR REPLACE VIEW can append columns and nothing else. A table change makes the views
+-- anew.
 CREATE OR REPLACE FUNCTION pgvmig.keep_view_columns() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF NEW.view_columns[1:cardinality(OLD.view_columns)] IS DISTINCT FROM OLD.view_columns THEN
+    IF NEW.view_columns[1:cardinality(OLD.view_columns)] IS DISTINCT FROM OLD.view_columns
+        AND NOT EXISTS (SELECT FROM pgvmig.table_change c WHERE c.relation = OLD.relation) THEN
         RAISE EXCEPTION 'the column list of the views of % can only be appended to', pgvmig.label(OLD.relation, OLD.slot)
             USING ERRCODE = 'PV004';
     END IF;

@@ -3,7 +3,7 @@ CREATE OR REPLACE FUNCTION pgvmig.resume_command(v pgvmig.version) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT concat_ws(' ', 'pgvmig resume', pgvmig.label(p.relation, p.slot), p.version) FROM pgvmig.pause p
+    SELECT concat_ws(' ', 'pgvmig resume', pgvmig.label(p.relation, p.slot), p.version) FROM pgvmig.all_pauses() p
     WHERE p.relation IS NULL
        OR p.relation = v.relation AND p.slot = v.slot AND coalesce(p.version, v.version) = v.version
     ORDER BY p.version IS NULL, p.relation IS NULL LIMIT 1

@@ -11,6 +11,7 @@ DECLARE
     v pgvmig.version;
     has_rows boolean;
 BEGIN
+    PERFORM pgvmig.require_home();
     terms.max_stale_age := coalesce(terms.max_stale_age, '60 s');  -- no age is no limit: a client's NULL lifts none
     terms.max_evidence_age := coalesce(terms.max_evidence_age, '24 h');
     SELECT x.* INTO STRICT v FROM pgvmig.version x WHERE x.version_id = $1;
@@ -18,6 +19,7 @@ BEGIN
     IF NOT has_rows AND NOT pgvmig.was_worked_on(v) THEN
         RETURN;
     END IF;
+    RETURN NEXT pgvmig.gate_table(v, terms);
     RETURN NEXT pgvmig.gate_capture(v, terms);
     RETURN NEXT pgvmig.gate_privacy(v, terms);
     RETURN NEXT pgvmig.gate_parity(v, terms);

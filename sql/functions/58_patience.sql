@@ -39,6 +39,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    PERFORM pgvmig.require_home();
     UPDATE pgvmig.slot s SET current_view = s.current_view WHERE s.relation = $1 AND s.slot = $2;
     RETURN FOUND;
 END

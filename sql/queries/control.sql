@@ -4,7 +4,7 @@
 -- Paused targets, the pause of everything first, those of versions after that of their table.
 SELECT pgvmig.label(p.relation, p.slot) AS target, p.relation::oid::bigint AS relation, p.slot, p.version, p.paused_at,
        p.paused_by, p.reason
-FROM pgvmig.pause p ORDER BY p.relation IS NOT NULL, 1, p.version NULLS FIRST
+FROM pgvmig.all_pauses() p ORDER BY p.relation IS NOT NULL, 1, p.version NULLS FIRST
 
 -- name: pause
 INSERT INTO pgvmig.pause (relation, slot, version, reason)
@@ -15,6 +15,12 @@ ON CONFLICT (relation, slot, version) DO NOTHING
 DELETE FROM pgvmig.pause
 WHERE relation::oid::bigint IS NOT DISTINCT FROM %(relation)s AND slot IS NOT DISTINCT FROM %(slot)s
   AND version IS NOT DISTINCT FROM %(version)s
+
+-- name: is_copy
+SELECT pgvmig.is_copy()
+
+-- name: settle_copy
+SELECT pgvmig.settle_copy()
 
 -- name: throttles
 SELECT pgvmig.label(t.relation, t.slot) AS target, t.relation::oid::bigint AS relation, t.slot, t.settings,

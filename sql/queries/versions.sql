@@ -15,6 +15,7 @@ SELECT v.version_id, v.relation::oid::bigint AS relation, n.nspname AS table_sch
              ORDER BY i) AS key_operators,
        -- who may read the whole row gives it to the input; columns are given by whoever may read only some
        CASE WHEN NOT has_table_privilege(v.relation, 'SELECT') THEN pgvmig.input_columns(v) END AS text_columns,
+       pgvmig.shape(v) AS shape,
        s.queue_columns, v.activated_from, v.created_at, v.state_changed_at, v.unfinished
 FROM pgvmig.version v
 JOIN pgvmig.slot s ON s.relation = v.relation AND s.slot = v.slot

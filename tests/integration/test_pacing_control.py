@@ -109,7 +109,7 @@ class TestPause:
         pgvmig("pause", "documents")
         code, out, _ = pgvmig("backfill")
         assert code == 3
-        assert "Paused by an operator" in out
+        assert "Paused, work is left" in out
         assert (site.value(WRITTEN), site.server.requests) == (0, [])  # nothing was paid either
         assert site.value("SELECT ended_why FROM pgvmig.backfill_run") == "paused"
         assert site.value("SELECT count(*) FROM pgvmig.lease WHERE until > clock_timestamp()") == 0
