@@ -1,7 +1,9 @@
-"""Alembic's environment. What pgvmig asks of yours is one line: transaction_per_migration=True."""
+"""Alembic's environment. What pgvmig asks of yours are two arguments; `pgvmig scaffold` writes them."""
 
 import os
+import runpy
 from logging.config import fileConfig
+from pathlib import Path
 
 from alembic import context
 from sqlalchemy import create_engine, pool
@@ -10,8 +12,16 @@ config = context.config
 if config.config_file_name is not None and config.attributes.get("configure_logger", True):
     fileConfig(config.config_file_name, disable_existing_loggers=False)
 
-# Each revision in a transaction of its own: a gate that stops the last one must not undo the first.
-OPTIONS = {"target_metadata": None, "transaction_per_migration": True}
+# An application imports its models; these are beside this file, wherever it is copied to.
+MODELS = runpy.run_path(str(Path(__file__).with_name("models.py")))
+
+OPTIONS = {
+    "target_metadata": MODELS["Base"].metadata,
+    # each revision in a transaction of its own: a gate that stops the last one must not undo the first
+    "transaction_per_migration": True,
+    # autogenerate compares the embeddings that the models declare
+    "autogenerate_plugins": ["alembic.autogenerate.*", "pgvmig.*"],
+}
 
 
 def url() -> str:

@@ -26,21 +26,23 @@ PASSAGES = 1500
 def command(rows: int, html: Path | None, as_json: bool) -> int:
     """Run one whole migration on an embedded PostgreSQL with a standby, under live traffic.
 
-    Python's own documentation is embedded with one real model, then with another, while an application writes and
-    searches; then cut over, rolled back, cut over again, and the old model retired. Nothing outside this machine is
+    Python's own documentation is embedded with one real model while an application writes and searches. Then the model
+    that the application declares is changed: `alembic revision --autogenerate` writes the migration, which is filled,
+    indexed, cut over, rolled back, cut over again, and the old model retired. Nothing outside this machine is
     used, and nothing stays but the report (`pgvmig report`). Needs `pip install 'pgvmig[demo]'`.
 
     \b
-    JSON: every figure of the table by name, times in seconds: {"rows", "rows_embedded", "batches",
-           "rows_per_second", "peak_replication_lag_seconds", "ndcg_at_10_old", "ndcg_at_10_new", "verdict",
-           "searches_failed", "searches_wrong_space", "rollback_seconds", "report", ...}
+    JSON: every figure of the table by name, times in seconds, and what was declared and written:
+          {"rows", "model_change", "revision", "alembic_checks", "rows_embedded", "batches", "rows_per_second",
+           "peak_replication_lag_seconds", "ndcg_at_10_old", "ndcg_at_10_new", "verdict", "searches_failed",
+           "searches_wrong_space", "rollback_seconds", "report", ...}
     """
     with output.needs("demo"):
         from pgvmig.demo import journey
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    with _progress(shown=not as_json) as report:
-        measured = journey.run(rows, report, html and html.resolve())
+    with _progress(shown=not as_json) as (report, show):
+        measured = journey.run(rows, report, show, html and html.resolve())
     if as_json:
         output.print_json(measured.as_json())
         return 0 if measured.passed else 1
@@ -50,8 +52,8 @@ def command(rows: int, html: Path | None, as_json: bool) -> int:
 
 
 @contextlib.contextmanager
-def _progress(*, shown: bool) -> Iterator[Callable[[str, int, int | None], None]]:
-    """Show a line for each step, a bar where it is known how much there is to do."""
+def _progress(*, shown: bool) -> Iterator[tuple[Callable[[str, int, int | None], None], Callable[[str], None]]]:
+    """Show a line for each step, a bar where it is known how much there is to do, and above them what is to be read."""
     columns = (
         SpinnerColumn(finished_text="✓"),
         TextColumn("{task.description}"),
@@ -68,7 +70,11 @@ def _progress(*, shown: bool) -> Iterator[Callable[[str, int, int | None], None]
                 tasks[what] = progress.add_task(what, total=total)
             progress.update(tasks[what], completed=done, total=total)
 
-        yield report
+        def show(text: str) -> None:
+            if shown:
+                progress.console.print(f"{text}\n", markup=False, highlight=False)
+
+        yield report, show
         _finish(progress)
 
 

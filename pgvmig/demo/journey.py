@@ -1,7 +1,8 @@
 """The demo's main job: one whole migration on an embedded PostgreSQL with a standby, under live traffic.
 
-Everything is done as a user would do it: Alembic applies the revisions of migrations/ one after the other, the worker
-runs as a process of its own, again and again as cron would start it, and the application knows plain SQL only.
+Everything is done as a user would do it: autogenerate writes the second model's revision when the declaration is
+changed, Alembic applies the revisions one after the other, the worker runs as a process of its own, again and again as
+cron would start it, and the application knows plain SQL only.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from openai import OpenAI
 
-from pgvmig.demo import corpus, stage
+from pgvmig.demo import corpus, project, stage
 from pgvmig.demo.measured import Measured
 from pgvmig.demo.models import Vectors
 from pgvmig.demo.traffic import Application
@@ -36,6 +37,8 @@ _VERDICTS = tuple(set(EXIT_CODES.values()))
 
 # What is being done, how much of it is done, and of how much where that is known.
 Report: TypeAlias = Callable[[str, int, int | None], None]
+# What is worth reading while it runs.
+Show: TypeAlias = Callable[[str], None]
 # From when to when, on the monotonic clock.
 Span: TypeAlias = tuple[float, float]
 
@@ -45,6 +48,9 @@ class Steps:
     """What the steps took and saw."""
 
     rows: int = 0
+    model_change: str = ""
+    revision: str = ""
+    checks: int = 0
     backfill: Span = (0.0, 0.0)
     evaluation: dict[str, Any] = field(default_factory=dict)
     cutover: Span = (0.0, 0.0)
@@ -58,12 +64,20 @@ class Journey:
     """One migration from v1 to v2, back, forth, and the end of v1."""
 
     def __init__(
-        self, here: stage.Stage, subject: corpus.Corpus, spare: list[corpus.Passage], report: Report, html: Path
+        self,
+        here: stage.Stage,
+        subject: corpus.Corpus,
+        spare: list[corpus.Passage],
+        *,
+        report: Report,
+        show: Show,
+        html: Path,
     ) -> None:
         self.here = here
         self.corpus = subject
         self.spare = spare
         self.report = report
+        self.show = show
         self.html = html
         self.steps = Steps()
         self.texts = [query.text for query in subject.queries]
@@ -84,11 +98,11 @@ class Journey:
 
     def go(self) -> None:
         """Apply the revisions one after the other, with the worker between them and the application throughout."""
-        self.here.upgrade("0002")
+        self.here.project.upgrade("0002")
         self._load()
         self.here.pgvmig("standby", "add", stage.STANDBY, "--standby-dsn", self.here.standby_dsn)
         with self.application.running(), self.here.lag_sampled():
-            self.here.upgrade("0003")
+            self.here.project.upgrade("0003")
             with self.here.cron():
                 self._first_model()
                 self._second_model()
@@ -105,32 +119,54 @@ class Journey:
         while not self.here.answer(*soaked, codes=(0, stage.BLOCKED))["passed"]:
             self.here.raise_for_cron()
             time.sleep(1)
-        self.here.upgrade("0009", told=[f"pgvmig_soak=documents.{version}:{_SOAK}"])
+        self.here.project.bring("0007")
+        self.here.project.upgrade("0007", told=[f"pgvmig_soak=documents.{version}:{_SOAK}"])
+        self._check()
 
     def _first_model(self) -> None:
         self._wait_until_ready("v1", "backfilling v1")
-        self.here.upgrade("0004")
+        self.here.pgvmig("index", "documents", "v1")
         self._verify("v1")
-        self.here.upgrade("0005")
+        self.here.project.upgrade("0004")
+        self._check()
         self.application.search()
 
     def _second_model(self) -> None:
         began = time.monotonic()
-        self.here.upgrade("0006")
+        self._declare_it()
         self._wait_until_ready("v2", "backfilling v2")
         self.steps.backfill = (began, time.monotonic())
         self.report("indexing v2", 0, None)
-        self.here.upgrade("0007")
+        self.here.pgvmig("index", "documents", "v2")
+        self._check()
         self.steps.evaluation = self._evaluate()
+
+    def _declare_it(self) -> None:
+        """Change the model's declaration, and let autogenerate write the revision."""
+        self.report("declaring the second model", 0, None)
+        self.steps.model_change = self.here.project.change_the_model()
+        self.show(f"models.py is changed:\n{self.steps.model_change}")
+        written = self.here.project.autogenerate("embedding v2", "0005")
+        self.steps.revision = written.read_text(encoding="utf-8")
+        self.show(f"alembic revision --autogenerate writes {written.name}:\n{project.statements(written)}")
+        self.here.project.upgrade("0005")
+        self._check()  # while the backfill has just begun
+
+    def _check(self) -> None:
+        """Run `alembic check`, which must find nothing at any time."""
+        self.here.project.check()
+        self.steps.checks += 1
 
     def _there_and_back(self) -> None:
         self.steps.gates = self._verify("v2")
-        self.steps.cutover = self._timed(lambda: self.here.upgrade("0008"))
+        self.here.project.bring("0006")
+        self.steps.cutover = self._timed(lambda: self.here.project.upgrade("0006"))
+        self._check()
         self._pause("searching in v2")
-        self.steps.rollback = self._timed(lambda: self.here.downgrade("-1"))
+        self.steps.rollback = self._timed(lambda: self.here.project.downgrade("-1"))
         self._pause("rolled back, searching in v1")
         self._verify("v2")
-        self.steps.again = self._timed(lambda: self.here.upgrade("0008"))
+        self.steps.again = self._timed(lambda: self.here.project.upgrade("0006"))
         self._pause("cut over again, searching in v2")
         scans = self.here.rows(
             "SELECT indexrelname, idx_scan FROM pg_stat_user_indexes WHERE indexrelname ~ '_hnsw$' ORDER BY 1"
@@ -212,6 +248,9 @@ class Journey:
         seconds = steps.backfill[1] - steps.backfill[0]
         return Measured(
             rows=steps.rows,
+            model_change=steps.model_change,
+            revision=steps.revision,
+            alembic_checks=steps.checks,
             rows_embedded=embedded,
             batches=batches,
             backfill_seconds=seconds,
@@ -252,10 +291,11 @@ WHERE verb = 'cut over' AND version = 'v2' AND to_state = 'active' ORDER BY even
 """
 
 
-def run(rows: int, report: Report, html: Path | None = None) -> Measured:
+def run(rows: int, report: Report, show: Show, html: Path | None = None) -> Measured:
     """Run the demo and return what it measured. Servers and processes are stopped, whatever happens.
 
-    What stays is the report, `html` or a file in a new folder for temporary files.
+    `report` is told how far it is, `show` what there is to read. What stays is the page about it, `html` or a file in a
+    new folder for temporary files.
 
     Raises UsageError when the corpus has not so many rows, ConfigError without the demo's packages.
     """
@@ -265,7 +305,7 @@ def run(rows: int, report: Report, html: Path | None = None) -> Measured:
     with ExitStack() as stack:
         report("starting PostgreSQL, a standby and the models", 0, None)
         html = html or Path(tempfile.mkdtemp(prefix="pgvmig-demo-")) / "report.html"
-        journey = Journey(stage.enter(stack), subject, spare, report, html)
+        journey = Journey(stage.enter(stack), subject, spare, report=report, show=show, html=html)
         journey.go()
         return journey.measured(began)
 

@@ -17,6 +17,9 @@ class Measured:
     """Of one migration from v1 to v2, back, forth, and v1's end. Times in seconds."""
 
     rows: int
+    model_change: str
+    revision: str
+    alembic_checks: int
     rows_embedded: int
     batches: int
     backfill_seconds: float
@@ -53,6 +56,7 @@ class Measured:
         """Return what was measured and how much it was, for people."""
         return [
             ("rows in the table", f"{self.rows:,}"),
+            ("alembic check, from the backfill to the end", f"clean {self.alembic_checks} times"),
             ("rows embedded for v2", f"{self.rows_embedded:,} in {self.batches:,} batches"),
             ("backfill of v2", f"{self.backfill_seconds:.1f} s, {self.rows_per_second:,.0f} rows/s"),
             (

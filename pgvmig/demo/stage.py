@@ -1,12 +1,12 @@
-"""The demo's surroundings: PostgreSQL with a standby, the models' server, Alembic, and a cron that starts workers."""
+"""The demo's surroundings: PostgreSQL with a standby, the models' server, an Alembic project, a cron for workers."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from alembic import command
-from alembic.config import Config
 
 from pgvmig import embedded
 from pgvmig.demo import model_process
 from pgvmig.demo.measured import DemoFailedError
+from pgvmig.demo.project import Project
 from pgvmig.pacing.pacer import Pacer
 
 # provider entry -> the model that it serves
@@ -50,6 +49,7 @@ class Stage:
     dsn: str
     standby_dsn: str
     models: Any
+    project: Project
     environment: Mapping[str, str]
     lag: Lag = field(default_factory=Lag)
     _cron_error: str | None = None
@@ -62,15 +62,6 @@ class Stage:
         """Run a query and return its rows."""
         with self.connect() as conn:
             return conn.execute(query, parameters or None).fetchall()
-
-    def upgrade(self, *revisions: str, told: Sequence[str] = ()) -> None:
-        """Do what `alembic upgrade` does, for one revision after the other; `told` are values of its -x."""
-        for revision in revisions:
-            command.upgrade(self._config(*told), revision)
-
-    def downgrade(self, revision: str) -> None:
-        """Do what `alembic downgrade` does."""
-        command.downgrade(self._config(), revision)
 
     def pgvmig(self, *arguments: str) -> int:
         """Run the command line as a process of its own and return its exit code, 0 or 3.
@@ -146,12 +137,6 @@ class Stage:
             over.set()
             thread.join()
 
-    def _config(self, *told: str) -> Config:
-        attributes = {"configure_logger": False, "url": self.dsn}
-        config = Config(attributes=attributes, cmd_opts=argparse.Namespace(x=[*told]))
-        config.set_main_option("script_location", str(_migrations()))
-        return config
-
 
 def enter(stack: ExitStack) -> Stage:
     """Start everything on `stack`, which stops it."""
@@ -163,13 +148,5 @@ def enter(stack: ExitStack) -> Stage:
     for provider in MODELS:
         environment[f"PGVMIG_{provider.upper()}_BASE_URL"] = models.base_url(provider)
         environment[f"PGVMIG_{provider.upper()}_API_KEY"] = KEY
-    return Stage(dsn, standby.dsn(), models, environment)
-
-
-def _migrations() -> Path:
-    """Return the demo's revisions: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "_migrations", package.parent / "migrations"):
-        if folder.is_dir():
-            return folder
-    raise DemoFailedError("the revisions (migrations/) are not where the package is; install pgvmig again")
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pgvmig-demo-")), "migrations")
+    return Stage(dsn, standby.dsn(), models, Project(folder, dsn), environment)

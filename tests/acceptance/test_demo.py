@@ -46,6 +46,9 @@ def test_a_small_migration_end_to_end(tmp_path: Path) -> None:
     assert measured["recall_at_10"] >= 0.95
     assert measured["verdict"] == "GO"
     assert measured["rollback_seconds"] > 0
+    assert measured["alembic_checks"] == 5
+    assert "-            dimensions=256," in measured["model_change"]
+    assert "op.add_embedding(\n        'documents',\n        'v2'," in measured["revision"]
     assert measured["report"] == str(tmp_path / "report.html")
     assert "The way back to v1" in (tmp_path / "report.html").read_text(encoding="utf-8")
 

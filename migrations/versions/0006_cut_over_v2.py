@@ -2,15 +2,15 @@
 
 from alembic import op
 
-revision = "0008"
-down_revision = "0007"
+revision = '0006'
+down_revision = '0005'
 branch_labels = None
 depends_on = None
 
 
 def upgrade():
-    op.cut_over_embedding("documents", "v2")
+    op.cut_over_embedding('documents', 'v2')
 
 
 def downgrade():
-    op.roll_back_embedding("documents", "v2")
+    op.roll_back_embedding('documents', 'v2')
