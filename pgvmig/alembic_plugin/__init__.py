@@ -19,7 +19,7 @@ def setup(plugin: Plugin) -> None:
 
     They are there under two names, because `autogenerate_plugins=["pgvmig.*"]` does not match the name `pgvmig`.
     """
-    from pgvmig.alembic_plugin import autogenerate, ops, role_ops, schema_ops, toimpl  # noqa: F401
+    from pgvmig.alembic_plugin import autogenerate, change_impl, ops, role_ops, schema_ops, toimpl  # noqa: F401
 
     autogenerate.setup(plugin)
     type(plugin).setup_plugin_from_module(autogenerate, f"{plugin.name}.autogenerate")
