@@ -18,7 +18,7 @@ class Library:
 
     def __init__(self, name: str) -> None:
         self._process = subprocess.Popen(
-            [PYTHON, ROOT / "tests" / "stores" / f"{name}.py"],
+            [PYTHON, ROOT / "tests" / "stores" / f"{name}_store.py"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -16,7 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 CREATE = """
 SELECT ai.create_vectorizer(
-    %(source)s::regclass, name => %(source)s, loading => ai.loading_column('body'), parsing => ai.parsing_none(),
+    %(source)s::regclass, name => %(source)s::text, loading => ai.loading_column('body'), parsing => ai.parsing_none(),
     chunking => ai.chunking_character_text_splitter(40, 0, separator => '. '),
     embedding => ai.embedding_openai(%(model)s, %(dimensions)s, base_url => %(url)s),
     indexing => ai.indexing_none(), scheduling => ai.scheduling_none())
@@ -80,4 +80,5 @@ def search_model(*, url, source, table, model, text, dimensions):
     return answer
 
 
-serve(create, work, search_view, search_model)
+if __name__ == "__main__":
+    serve(create, work, search_view, search_model)

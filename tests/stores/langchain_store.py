@@ -64,4 +64,5 @@ def search_v2(url, model, table, text):
     return [(document.page_content, score) for document, score in found]
 
 
-serve(fill, search, fill_v2, add_v2, search_v2)
+if __name__ == "__main__":
+    serve(fill, search, fill_v2, add_v2, search_v2)

@@ -67,4 +67,5 @@ def search(url, model, table, text, dimensions, **options):
     return [(node.get_content(), node.get_score()) for node in found]
 
 
-serve(fill, search)
+if __name__ == "__main__":
+    serve(fill, search)
