@@ -12,14 +12,19 @@ from weakref import WeakKeyDictionary
 from alembic.operations import MigrateOperation
 from alembic.operations import ops as alembic_ops
 from alembic.util import DispatchPriority, PriorityDispatchResult
+from psycopg import sql
+from sqlalchemy.engine import Connection
 
+from pgvmig import sql as files
 from pgvmig.alembic_plugin import consequences, recorded, render, schema_ops, tables
 from pgvmig.alembic_plugin.compare import compare
 from pgvmig.alembic_plugin.declared import Declared, declarations, place_of, reserve
+from pgvmig.alembic_plugin.migration_runner import as_command_error, rows
 from pgvmig.alembic_plugin.notice import NoticeOp
 from pgvmig.alembic_plugin.own import filter_own, without_own
 from pgvmig.alembic_plugin.recorded import Recorded
 from pgvmig.catalog import schema
+from pgvmig.errors import PgvmigError
 
 # Alembic is still being imported when it loads its plugins.
 if TYPE_CHECKING:
@@ -50,10 +55,20 @@ def look(context: AutogenContext, _upgrade: alembic_ops.UpgradeOps) -> PriorityD
     """Read declarations and control schema, and keep the other comparators away from what is ours."""
     if context not in _runs and context.connection is not None and context.dialect.name == "postgresql":
         found = _Run(recorded.read(context.connection), declarations(context))
+        _refuse_newer(context.connection, found.recorded.schema_version)
         reserve(found.recorded.own, found.declared, found.recorded)
         filter_own(context, found.recorded.own)
         _runs[context] = found
     return PriorityDispatchResult.CONTINUE
+
+
+def _refuse_newer(connection: Connection, present: int | None) -> None:
+    """Raise SchemaVersionError where an older toolkit would not know what belongs to pgvmig."""
+    if present is not None and present > schema.newest():
+        try:
+            rows(connection, files.query("schema", "require_schema", wanted=sql.Literal(schema.newest())))
+        except PgvmigError as error:
+            raise as_command_error(error) from error
 
 
 def write(context: AutogenContext, upgrade: alembic_ops.UpgradeOps) -> PriorityDispatchResult:

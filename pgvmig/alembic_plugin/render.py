@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import alembic.autogenerate.render as alembic_render
 from alembic.operations import MigrateOperation
 
-from pgvmig.alembic_plugin import change_ops, ops, schema_ops
+from pgvmig.alembic_plugin import change_ops, ops, role_ops, schema_ops
 from pgvmig.alembic_plugin.consequences import AtDowngrade
+from pgvmig.alembic_plugin.embedding_op import EmbeddingOp
 from pgvmig.alembic_plugin.notice import NoticeOp
 from pgvmig.contract import Contract
 
@@ -23,9 +24,11 @@ _WIDTH = 96
 
 
 _KINDS = (
-    ops.EmbeddingOp,
+    EmbeddingOp,
     ops.RefreshEmbeddingViewsOp,
     change_ops.TableChangeOp,
+    role_ops.CreateRolesOp,
+    role_ops.DropRolesOp,
     schema_ops.InstallOp,
     schema_ops.UninstallOp,
 )
@@ -54,8 +57,8 @@ def operation(context: AutogenContext, op: MigrateOperation) -> str:
 
 
 def roll_back(context: AutogenContext, op: ops.RollBackEmbeddingOp) -> list[str]:
-    """Return the call, and which revision it must follow: Alembic puts those of two branches into any order."""
-    after = f"# After revision {op.after}, which cut over; if that is on another branch: depends_on = {op.after!r}"
+    """Return the call, and which revision it must follow: Alembic runs those of two lines in any order."""
+    after = f"# Revision {op.after} cut over. Write this on its line, after it: alembic revision --head ..."
     return [*([after] if op.after else []), operation(context, op)]
 
 
@@ -67,14 +70,15 @@ def notice(_context: AutogenContext, op: NoticeOp) -> list[str]:
 
 def _call(op: Any) -> tuple[str, list[Any], dict[str, Any]]:
     """Return the operation's name, and its arguments by its own signature: what has a default only where it differs."""
+    name = op.to_diff_tuple()[0]
     given, named = [], {}
-    for parameter in list(inspect.signature(getattr(type(op), op.name)).parameters.values())[1:]:
+    for parameter in list(inspect.signature(getattr(type(op), name)).parameters.values())[1:]:
         value = getattr(op, parameter.name)
         if parameter.default is parameter.empty:
             given.append(value)
         elif value != parameter.default:
             named[parameter.name] = value
-    return op.name, given, named
+    return name, given, named
 
 
 def _literal(value: Any) -> str:

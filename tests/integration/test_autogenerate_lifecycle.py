@@ -78,7 +78,7 @@ def test_models_that_go_back_to_what_was_active_before_roll_back(project, connec
         project.check()
     revision = project.autogenerate()
     assert body(revision).splitlines() == [
-        "# After revision r3, which cut over; if that is on another branch: depends_on = 'r3'",
+        "# Revision r3 cut over. Write this on its line, after it: alembic revision --head ...",
         "op.roll_back_embedding('documents', 'v2')",
     ]
     prove(connection, find(connection, V1))

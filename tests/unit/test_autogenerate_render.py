@@ -5,13 +5,14 @@ import inspect
 
 import pytest
 from alembic.autogenerate import render_python_code
-from alembic.operations import Operations
+from alembic.operations import MigrateOperation, Operations
 from alembic.operations import ops as alembic_ops
 from declaring import CONTRACT, calls, embedding
 from test_autogenerate_compare import subject, version
 
-from pgvmig.alembic_plugin import ops, schema_ops
+from pgvmig.alembic_plugin import change_ops, ops, role_ops, schema_ops
 from pgvmig.alembic_plugin.compare import compare
+from pgvmig.alembic_plugin.embedding_op import EmbeddingOp
 from pgvmig.alembic_plugin.notice import NoticeOp
 from pgvmig.contract import Contract
 
@@ -104,7 +105,7 @@ OPPOSITES = [
 def test_the_opposite(operation, opposite):
     assert rendered(operation)[1] == opposite
     # what came from turning something round is turned round to that, with all that it said
-    if isinstance(operation, ops.EmbeddingOp):
+    if isinstance(operation, EmbeddingOp):
         assert operation.reverse().reverse().to_diff_tuple() == operation.to_diff_tuple()
 
 
@@ -130,7 +131,7 @@ def test_a_rollback_says_after_which_revision():
     back = ops.RollBackEmbeddingOp("documents", "v2")
     back.after = "0042"
     assert rendered(back)[0].splitlines() == [
-        "# After revision 0042, which cut over; if that is on another branch: depends_on = '0042'",
+        "# Revision 0042 cut over. Write this on its line, after it: alembic revision --head ...",
         "op.roll_back_embedding('documents', 'v2')",
     ]
 
@@ -147,9 +148,16 @@ def test_a_notice_is_a_comment_and_leaves_a_function_that_runs():
 
 def operations():
     """Every operation of the plugin, by its name."""
-    kinds = [*ops.EmbeddingOp.__subclasses__(), *ops.SwitchOp.__subclasses__(), ops.RefreshEmbeddingViewsOp]
-    kinds += [schema_ops.InstallOp, schema_ops.UpgradeOp, schema_ops.UninstallOp]
-    return {kind.name: kind for kind in kinds if kind.name}
+    kinds = {
+        name: kind
+        for module in (ops, schema_ops, change_ops, role_ops)
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, MigrateOperation)
+        for name in vars(kind)
+        if name in vars(Operations) and not name.startswith("_")
+    }
+    assert len(kinds) > 15
+    return kinds
 
 
 @pytest.mark.parametrize("name", operations())
@@ -157,6 +165,7 @@ def test_what_a_revision_says_can_be_rendered(name):
     """The renderer reads the attributes that the signature names."""
     kind = operations()[name]
     required = {"table": "t", "version": "v1", "contract": CONTRACT, "column": "c", "search": {"ef_search": 1}}
+    required |= {"prefix": "mine", "allow_superuser": True}
     parameters = list(inspect.signature(getattr(kind, name)).parameters.values())[1:]
     changed = {each.name: required.get(each.name, "said") for each in parameters}
     if name in ("install_pgvmig", "upgrade_pgvmig"):
