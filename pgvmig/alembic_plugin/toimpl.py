@@ -13,6 +13,7 @@ from pgvmig import adding, hazards, indexing, retiring, switch
 from pgvmig.address import Address, address
 from pgvmig.alembic_plugin import ops, schema_ops
 from pgvmig.alembic_plugin.calm import before_build, dsn_of
+from pgvmig.alembic_plugin.embedding_op import EmbeddingOp
 from pgvmig.alembic_plugin.migration_runner import MigrationRunner, as_command_error, begin, require_own_transaction
 from pgvmig.catalog import schema
 from pgvmig.errors import PgvmigError, UsageError
@@ -165,7 +166,7 @@ def refresh(operations: Operations, operation: ops.RefreshEmbeddingViewsOp) -> N
     adding.refresh_views(begin(operations), operation.table, operation.schema, operation.slot)
 
 
-def _address(operation: ops.EmbeddingOp) -> Address:
+def _address(operation: EmbeddingOp) -> Address:
     return address(operation.table, operation.version, operation.schema, operation.slot)
 
 
