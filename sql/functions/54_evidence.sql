@@ -67,7 +67,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT CASE WHEN s < 120 THEN greatest(round(s), 0) || ' s' WHEN s < 7200 THEN round(s / 60) || ' min'
                 WHEN s < 172800 THEN round(s / 3600) || ' h' ELSE round(s / 86400) || ' days' END
-    FROM extract(epoch FROM span) AS s
+    FROM (SELECT extract(epoch FROM span)) AS seconds (s)
 $$;
 
 -- Why evidence is no longer about what is there, NULL while it is.
