@@ -60,6 +60,7 @@ def build(
     version = _version(run, where)
     plan = asked = IndexPlan.of(version.contract, method, options, quantize)
     wanted = _wanted(where, version, plan)
+    indexing_partitions.require_method(run, wanted)
     if after_backfill and not early and (run.offline or not _is_backfilled(run, where)):
         _keep_for_later(run, where, wanted, say)
         return False
@@ -73,7 +74,6 @@ def build(
             return False
         plan = with_lists(plan, rows)
         wanted = _wanted(where, version, plan)
-    partitioned = indexing_partitions.is_partitioned(run, version.home.table)
     to_do = one_index.to_do(run, wanted)
     begins = any(step.verb == "create" for step in to_do)
     run.note(f"pgvmig: index {where.label}; without a lock on the table, and not inside a transaction")
@@ -82,13 +82,8 @@ def build(
     _keep(run, where, asked)
     if to_do:
         with run.outside_transaction(), _without_timeouts(run):
-            if begins and calm is not None and not partitioned:
-                calm(version.home.table)
             for step in to_do:
-                if partitioned:
-                    indexing_partitions.take(run, wanted, step, calm)
-                else:
-                    one_index.take(run, wanted, step)
+                indexing_partitions.take(run, wanted, step, calm)
                 if step.verb == "create":
                     built = sql.Literal(files.text(wanted.table.beside(step.name)))
                     run.run(files.query("indexing", "record_built", **where.literals(), index=built))

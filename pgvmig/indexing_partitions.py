@@ -14,10 +14,12 @@ from psycopg import sql
 from pgvmig import one_index
 from pgvmig import sql as files
 from pgvmig.address import Table
-from pgvmig.errors import BlockedError, ConflictError
+from pgvmig.errors import BlockedError, ConflictError, UsageError
 from pgvmig.names import fit
 from pgvmig.one_index import Found, Step, Wanted
 from pgvmig.runner import Row, Runner, one
+
+Calm = Callable[[Table], None]
 
 
 def is_partitioned(run: Runner, table: Table) -> bool:
@@ -25,9 +27,24 @@ def is_partitioned(run: Runner, table: Table) -> bool:
     return not run.offline and bool(one(run.run(_query("is_partitioned", relation=table.relation))))
 
 
-def take(run: Runner, wanted: Wanted, step: Step, calm: Callable[[Table], None] | None = None) -> None:
-    """Take one step, outside any transaction. `calm` is called before each partition's index is begun."""
-    if step.verb == "drop":
+def require_method(run: Runner, wanted: Wanted) -> None:
+    """Raise UsageError for a method whose index of a new partition would be of no use."""
+    if wanted.plan.method == "ivfflat" and is_partitioned(run, wanted.table):
+        raise UsageError(
+            f"method is 'ivfflat' and {wanted.table.name} is partitioned",
+            hazard="IVFFlat takes its centres from the rows that are there: a new partition's index is made before its "
+            "first row, and its searches would miss most of what comes",
+            next_step="method='hnsw', or layout=\"table\", whose side table has one index of all vectors",
+        )
+
+
+def take(run: Runner, wanted: Wanted, step: Step, calm: Calm | None = None) -> None:
+    """Take one step, outside any transaction. `calm` is called with each table whose index is begun, before that."""
+    if not is_partitioned(run, wanted.table):
+        if step.verb == "create" and calm is not None:
+            calm(wanted.table)
+        one_index.take(run, wanted, step)
+    elif step.verb == "drop":
         drop(run, wanted.table, step.name)
     elif step.verb == "rename":
         _rename(run, wanted, step.name)
@@ -51,7 +68,7 @@ def drop_whole(run: Runner, index: sql.Composable) -> None:
     _patiently(run, _query("drop", index=index))
 
 
-def _create(run: Runner, wanted: Wanted, name: str, calm: Callable[[Table], None] | None) -> None:
+def _create(run: Runner, wanted: Wanted, name: str, calm: Calm | None) -> None:
     index = sql.Literal(files.text(wanted.table.beside(name)))
     _patiently(run, one_index.statement(run, wanted, name, query="create_index_on_only"))
     while rows := run.run(_query("next_part", relation=wanted.table.relation, index=index)):
@@ -67,7 +84,7 @@ def _create(run: Runner, wanted: Wanted, name: str, calm: Callable[[Table], None
     run.run(files.query("indexing", "require_valid_index", index=index))
 
 
-def _build(run: Runner, part: Wanted, name: str, calm: Callable[[Table], None] | None) -> str:
+def _build(run: Runner, part: Wanted, name: str, calm: Calm | None) -> str:
     """Bring a leaf's index about, unless one that is as wanted is there. Returns its name."""
     states = one_index.states_on(run, part)
     there = _unattached(run, part.table, name)

@@ -79,7 +79,7 @@ def _for_the_column(case: Case) -> list[str]:
 
 def warnings(case: Case) -> list[Warning]:
     """Return what to look after, the gravest first."""
-    return [*_subscribers(case), *_triggers(case), *_pruning(case), *_server(case)]
+    return [*_subscribers(case), *_triggers(case), *_partitions(case), *_pruning(case), *_server(case)]
 
 
 def _subscribers(case: Case) -> Iterator[Warning]:
@@ -106,6 +106,16 @@ def _triggers(case: Case) -> Iterator[Warning]:
             hazard="Rows that nobody changed get a new updated_at, an audit entry or a message, and a trigger that "
             "changes an indexed column leaves no update HOT",
             next='layout="table", or let them return at once where only pgvmig\'s columns change',
+        )
+
+
+def _partitions(case: Case) -> Iterator[Warning]:
+    number = case.facts.get("partitions", 0)
+    if number > 1:
+        yield Warning(
+            found=f"{case.table} has {number:,} partitions, and in the column layout an index of each",
+            hazard="A search that does not say which partition it is about reads all of them",
+            next='layout="table", whose side table has one index of all vectors, unless searches name their partition',
         )
 
 

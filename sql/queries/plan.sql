@@ -7,7 +7,7 @@ SELECT set_config('row_security', 'off', true)
 -- name: table_facts
 -- The table as the catalog has it, and the settings that decide what is stored on its pages and what beside them. A
 -- partitioned table's are those of its partitions: sums, the worst of them, or what the biggest one has.
-SELECT n.nspname AS table_schema, c.relname AS table_name, c.relkind::text AS relkind,
+SELECT n.nspname AS table_schema, c.relname AS table_name, c.relkind::text AS relkind, p.partitions,
        p.estimated_rows, pgvmig.pages(c.oid) AS pages, p.heap_bytes, p.toast_bytes,
        current_setting('block_size')::integer AS block_size,
        c.relrowsecurity AS row_security, p.identity_full, p.fillfactor, p.toast_tuple_target,
@@ -18,7 +18,8 @@ SELECT n.nspname AS table_schema, c.relname AS table_name, c.relkind::text AS re
         WHERE a.backend_xmin IS NOT NULL AND a.pid <> pg_backend_pid() AND a.datname = current_database()) AS oldest_snapshot
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL (
-    SELECT CASE WHEN bool_or(l.reltuples < 0 AND pg_relation_size(l.oid) > 0) THEN -1
+    SELECT CASE WHEN c.relkind = 'p' THEN count(*) ELSE 0 END AS partitions,
+           CASE WHEN bool_or(l.reltuples < 0 AND pg_relation_size(l.oid) > 0) THEN -1
                 ELSE sum(greatest(l.reltuples, 0))::bigint END AS estimated_rows,
            coalesce(sum(pg_relation_size(l.oid)), 0)::bigint AS heap_bytes,
            coalesce(sum(pg_total_relation_size(nullif(l.reltoastrelid, 0))), 0)::bigint AS toast_bytes,

@@ -5,7 +5,7 @@ from partitioned import LIST, documents, insert
 
 from pgvmig import indexing
 from pgvmig.address import address
-from pgvmig.errors import ConflictError
+from pgvmig.errors import ConflictError, UsageError
 from pgvmig.runner import ConnectionRunner
 
 V2 = address("documents", "v2")
@@ -161,3 +161,43 @@ def test_scans_of_partitions_are_counted_as_reads(site, run):
     site.execute("SELECT pg_stat_force_next_flush()")
     after = site.value(f"SELECT scans FROM pgvmig.index_scans({version.version_id})")
     assert after - before == 3
+
+
+def test_ivfflat_is_refused(site, run):
+    backfilled(site)
+    with pytest.raises(UsageError) as error:
+        indexing.build(run, V2, method="ivfflat")
+    assert str(error.value) == (
+        "method is 'ivfflat' and documents is partitioned. IVFFlat takes its centres from the rows that are there: a "
+        "new partition's index is made before its first row, and its searches would miss most of what comes. "
+        "Next: method='hnsw', or layout=\"table\", whose side table has one index of all vectors"
+    )
+
+
+@pytest.mark.layouts("table")
+def test_a_table_of_vectors_has_one_index_of_all(site, run):
+    backfilled(site)
+    indexing.build(run, V2)
+    assert site.value(HNSW) == 1
+
+
+def test_a_new_partition_does_not_end_the_proof_that_nobody_reads(site, run):
+    backfilled(site)
+    indexing.build(run, V2)
+    read = "SELECT pgvmig.read_index_scans(v) FROM pgvmig.version v"
+    since = (
+        "SELECT u.void, r.read_at = u.since FROM "
+        "(SELECT * FROM pgvmig.index_reading ORDER BY reading_id DESC LIMIT 1) AS l, "
+        "LATERAL pgvmig.unread_since(l::pgvmig.index_reading, 'scans', '-infinity') u, "
+        "(SELECT * FROM pgvmig.index_reading ORDER BY reading_id LIMIT 1) AS r"
+    )
+    site.execute(read)
+    site.execute("CREATE TABLE documents_3 PARTITION OF documents FOR VALUES IN (300)")
+    site.execute(read)
+    site.execute("UPDATE pgvmig.index_reading SET last_scan = NULL")
+    assert site.execute(since).fetchone() == (False, True)
+    # of an index that is gone nobody knows whether it was read
+    site.execute("DROP TABLE documents_3")
+    site.execute(read)
+    site.execute("UPDATE pgvmig.index_reading SET last_scan = NULL")
+    assert site.execute(since).fetchone() == (True, False)

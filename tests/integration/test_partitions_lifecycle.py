@@ -88,6 +88,7 @@ def test_status_and_plan_count_every_partition(site, run):
     plan = subject.plan(run, "documents", "v2", dimensions=8)
     assert (plan.rows, plan.waiting, plan.sample.pages) == (400, 400, site.value("SELECT pgvmig.pages('documents')"))
     assert plan.sample.pages > site.value("SELECT pgvmig.end_of_pages('documents')")
+    assert "documents has 2 partitions, and in the column layout an index of each" in [w.found for w in plan.warnings]
     version = site.version()
     site.run()
     site.execute("ANALYZE documents")
