@@ -79,6 +79,8 @@ class Cast:
                 login=sql.Identifier(self.login(duty)),
                 role=sql.Identifier(f"{self.name}_{duty}"),
             )
+        for duty in ("worker", "operator"):  # as docs/security.md advises: nobody's functions but PostgreSQL's own
+            self.execute("ALTER ROLE {login} SET search_path = pg_catalog", login=sql.Identifier(self.login(duty)))
         return done
 
     def execute(self, statement: str, **parts: sql.Composable) -> psycopg.Cursor[Any]:

@@ -65,5 +65,9 @@ def rights(run: Runner) -> list[Right]:
 
 def function(run: Runner, verb: str) -> sql.Identifier:
     """Return the function of a verb: where we have no right of our own, the one that lends an operator the owner's."""
-    lends = not run.offline and one(run.run(files.query("roles", "lends", verb=sql.Literal(verb))))
-    return files.qualified("pgvmig", f"operator_{verb}" if lends else verb)
+    return files.qualified("pgvmig", f"operator_{verb}" if lends(run, verb) else verb)
+
+
+def lends(run: Runner, verb: str) -> bool:
+    """Whether we may do that only with the rights that operators are lent."""
+    return not run.offline and bool(one(run.run(files.query("roles", "lends", verb=sql.Literal(verb)))))

@@ -11,9 +11,10 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from pgvmig import sql as files
-from pgvmig.catalog import control, standing
+from pgvmig.catalog import control, roles, standing
 from pgvmig.catalog.versions import Version
 from pgvmig.lifecycle import State
+from pgvmig.runner import ConnectionRunner
 
 Row = dict[str, Any]
 
@@ -31,7 +32,9 @@ def collect(conn: psycopg.Connection[Any], versions: list[Version], *, count: bo
     pauses = control.pauses(conn)
     count = count and not control.is_copy(conn)
     found = _versions(conn, versions, count=count, max_stale_age=max_stale_age)
-    standings = standing.standings(conn, versions, pauses, look=count)
+    # who only counts with rights that are lent may not look into samples of the rows
+    look = count and not roles.lends(ConnectionRunner(conn), "coverage")
+    standings = standing.standings(conn, versions, pauses, look=look)
     for version, row in zip(versions, found, strict=True):
         row.update(standings[version.version_id])
     return {
@@ -110,7 +113,11 @@ def _with_eta(progress: Row | None, workers: list[Row]) -> Row | None:
 
 def _coverage(conn: psycopg.Connection[Any], version: Version, max_stale_age: timedelta) -> Row:
     return _rows(
-        conn, "coverage", version_id=sql.Literal(version.version_id), max_stale_age=sql.Literal(max_stale_age)
+        conn,
+        "coverage",
+        function=roles.function(ConnectionRunner(conn), "coverage"),
+        version_id=sql.Literal(version.version_id),
+        max_stale_age=sql.Literal(max_stale_age),
     )[0]
 
 

@@ -85,7 +85,8 @@ AS $$
         ('operator', 'pause', '{INSERT}', '{relation, slot, version, reason}'),
         ('operator', 'throttle', '{DELETE}', NULL),
         ('operator', 'throttle', '{INSERT, UPDATE}', '{relation, slot, settings}'),
-        ('operator', 'event', '{INSERT}', '{source, verb, relation, slot, version, reason, detail}')
+        ('operator', 'event', '{INSERT}', '{source, verb, relation, slot, version, reason, detail}'),
+        ('operator', 'evaluation', '{SELECT}', '{evaluation_id, old_version_id, new_version_id, verdict, reason, pilot, evaluated_at}')
     ) AS t (duty, relation, privileges, columns), unnest(t.privileges::text[]) AS p
     UNION ALL
     -- an operator reads what pgvmig knows, and of the rows their keys; questions and answers of evaluations are not his

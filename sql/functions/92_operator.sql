@@ -105,6 +105,22 @@ BEGIN
 END
 $$;
 
+-- How far a version is, as figures.
+CREATE OR REPLACE FUNCTION pgvmig.operator_coverage(
+    version_id integer, max_stale_age interval DEFAULT '60 s',
+    OUT total bigint, OUT embedded bigint, OUT missing bigint, OUT missing_recent bigint,
+    OUT outdated bigint, OUT outdated_recent bigint, OUT empty bigint, OUT failed bigint, OUT accepted bigint
+)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM pgvmig.require_lendable(current_user);
+    SELECT c.* INTO total, embedded, missing, missing_recent, outdated, outdated_recent, empty, failed, accepted
+    FROM pgvmig.coverage($1, $2) AS c;
+END
+$$;
+
 -- Whether a table that has versions has rows: what guards a switch depends on it. Runs nothing of anybody's.
 CREATE OR REPLACE FUNCTION pgvmig.has_rows(relation regclass) RETURNS boolean
 LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -158,5 +174,5 @@ CREATE OR REPLACE TRIGGER signed BEFORE INSERT OR UPDATE ON pgvmig.throttle
 
 REVOKE ALL ON FUNCTION
     pgvmig.operator_cut_over, pgvmig.operator_roll_back, pgvmig.operator_set_route, pgvmig.operator_unroute,
-    pgvmig.operator_check_gates, pgvmig.has_rows, pgvmig.begin_backfill, pgvmig.become_ready
+    pgvmig.operator_check_gates, pgvmig.operator_coverage, pgvmig.has_rows, pgvmig.begin_backfill, pgvmig.become_ready
 FROM PUBLIC;

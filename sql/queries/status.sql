@@ -1,5 +1,5 @@
 -- name: coverage
-SELECT c.* FROM pgvmig.coverage({version_id}, {max_stale_age}) AS c
+SELECT c.* FROM {function}({version_id}, {max_stale_age}) AS c
 
 -- name: queue
 -- The stale log of every version: how long it is and how old its oldest entry.
@@ -133,7 +133,8 @@ SELECT v.version_id, o.version AS against, e.verdict, e.reason, e.pilot, e.evalu
             ELSE coalesce(e.verdict = 'GO', false) END AS satisfied
 FROM pgvmig.version v
 LEFT JOIN LATERAL (
-    SELECT x.* FROM pgvmig.evaluation x WHERE x.new_version_id = v.version_id ORDER BY x.evaluation_id DESC LIMIT 1
+    SELECT x.evaluation_id, x.old_version_id, x.verdict, x.reason, x.pilot, x.evaluated_at
+    FROM pgvmig.evaluation x WHERE x.new_version_id = v.version_id ORDER BY x.evaluation_id DESC LIMIT 1
 ) AS e ON true
 LEFT JOIN pgvmig.version o ON o.version_id = e.old_version_id
 WHERE v.version_id = ANY ({version_ids}) AND (e.evaluation_id IS NOT NULL OR v.thresholds IS NOT NULL)
