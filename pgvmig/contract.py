@@ -129,6 +129,16 @@ def render_diff(old: Contract, new: Contract) -> str:
     )
 
 
+def why_halfvec(dimensions: int) -> str:
+    """Return what is to be said where the dimensions chose the type."""
+    way = "halfvec" if dimensions <= MAX_INDEXED["halfvec"] else "binary"
+    return (
+        f"{dimensions:,} dimensions are kept as halfvec, two bytes each, because an index takes "
+        f"{MAX_INDEXED['vector']:,} as vector; for four bytes each say vector_type='vector' and build the index with "
+        f"quantize='{way}'"
+    )
+
+
 def _default_vector_type(given: Mapping[str, Any]) -> dict[str, str]:
     dimensions = given.get("dimensions")
     if isinstance(dimensions, int) and dimensions > MAX_INDEXED["vector"]:

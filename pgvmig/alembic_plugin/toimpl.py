@@ -16,6 +16,7 @@ from pgvmig.alembic_plugin.calm import before_build, dsn_of
 from pgvmig.alembic_plugin.embedding_op import EmbeddingOp
 from pgvmig.alembic_plugin.migration_runner import MigrationRunner, as_command_error, begin, require_own_transaction
 from pgvmig.catalog import schema
+from pgvmig.contract import Contract, why_halfvec
 from pgvmig.errors import PgvmigError, UsageError
 from pgvmig.terms import Terms
 
@@ -68,6 +69,8 @@ def add(operations: Operations, operation: ops.AddEmbeddingOp) -> None:
         prepared=_told(run, "pgvmig_published", where),
         search=operation.search,
     )
+    if added and not run.offline:
+        _say_halfvec(where, Contract.of(operation.contract))
     if added and not run.offline and operation.layout == "column":
         _name_triggers(run, where)
 
@@ -207,6 +210,12 @@ def _is_named(run: MigrationRunner, where: Address, name: str) -> bool:
 
 def _bare(label: str) -> str:
     return label.replace(" ", ".").replace('"', "")
+
+
+def _say_halfvec(where: Address, contract: Contract) -> None:
+    """Say why the vectors are halfvec; autogenerate writes the type down, so that nobody need have chosen it."""
+    if contract.halfvec_by_itself:
+        log.info("%s: %s", where.label, why_halfvec(contract.dimensions))
 
 
 def _name_triggers(run: MigrationRunner, where: Address) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pgvmig.cli import output
-from pgvmig.contract import VECTOR_TYPES
+from pgvmig.contract import MAX_INDEXED, VECTOR_TYPES, why_halfvec
 from pgvmig.planning import subject
 from pgvmig.planning.advice import duration, percent, size
 from pgvmig.planning.costs import Cost
@@ -62,6 +62,8 @@ def command(
         output.print_json(asdict(found))
     else:
         _show(found)
+        if vector_type is None and found.vector_type == "halfvec" and found.dimensions > MAX_INDEXED["vector"]:
+            output.say(f"Mind: {why_halfvec(found.dimensions)}.")
 
 
 def _show(plan: Plan) -> None:

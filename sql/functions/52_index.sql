@@ -30,10 +30,12 @@ $$;
 -- `quantize` is `other` for an expression that no search of ours uses. `whole`: of all rows, not of some.
 CREATE OR REPLACE FUNCTION pgvmig.indexes_on(relation regclass, "column" text, vector_type text, dimensions integer)
 RETURNS TABLE (index regclass, valid boolean, opclass text, method text, quantize text, options jsonb, whole boolean)
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT i.indexrelid::regclass, i.indisvalid AND i.indisready, o.opcname::text, m.amname::text,
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT i.indexrelid::regclass, i.indisvalid AND i.indisready, o.opcname::text, m.amname::text,
            CASE WHEN i.indkey[0] = a.attnum THEN NULL
                 ELSE coalesce((SELECT q FROM unnest(ARRAY['halfvec', 'binary']) AS q
                                WHERE pg_get_expr(i.indexprs, i.indrelid)
@@ -50,19 +52,23 @@ AS $$
            OR i.indkey[0] = 0 AND EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
                                           AND d.refclassid = 'pg_class'::regclass AND d.refobjid = i.indrelid
                                           AND d.refobjsubid = a.attnum))
-    ORDER BY i.indexrelid
+    ORDER BY i.indexrelid;
+END
 $$;
 
--- A version's vector indexes.
+-- A version's vector indexes. These functions are PL/pgSQL for its kept plans: every search of a service asks active_space().
 CREATE OR REPLACE FUNCTION pgvmig.vector_indexes(v pgvmig.version)
 RETURNS TABLE (index regclass, valid boolean, opclass text, method text, quantize text, options jsonb, whole boolean)
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT i.* FROM pgvmig.contract c,
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT i.* FROM pgvmig.contract c,
         pgvmig.indexes_on(v.vector_relation, v.vector_column, c.definition ->> 'vector_type',
                           (c.definition ->> 'dimensions')::integer) AS i
-    WHERE c.fingerprint = v.fingerprint
+    WHERE c.fingerprint = v.fingerprint;
+END
 $$;
 
 -- The operator class of an index over vectors of a contract, quantised or not; NULL where there is none that would rank
@@ -82,15 +88,18 @@ $$;
 -- valid, so that while it is built, and until the one before it is dropped, there always is one.
 CREATE OR REPLACE FUNCTION pgvmig.searched_index(v pgvmig.version)
 RETURNS TABLE (index regclass, method text, quantize text, options jsonb)
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT i.index, i.method, i.quantize, i.options
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT i.index, i.method, i.quantize, i.options
     FROM pgvmig.contract c, pgvmig.vector_indexes(v) AS i
     WHERE c.fingerprint = v.fingerprint AND i.valid AND i.opclass = pgvmig.index_opclass(c.definition, i.quantize)
     ORDER BY i.whole DESC, i.quantize IS NOT DISTINCT FROM v.index_plan ->> 'quantize' DESC,
              i.method IS NOT DISTINCT FROM v.index_plan ->> 'method' DESC, i.quantize DESC NULLS FIRST, i.index DESC
-    LIMIT 1
+    LIMIT 1;
+END
 $$;
 
 -- What searches of a version are ordered by, so that its index serves them: `vector` is the view's, `query` a vector as text.

@@ -46,17 +46,23 @@ $$;
 -- index is asked for, to be ranked again by the vectors; `probes`, unless set: the square root of the lists, as pgvector's
 -- README advises. Asked of the catalog, so that it is right from the moment on in which an index takes another's place.
 CREATE OR REPLACE FUNCTION pgvmig.search_settings(v pgvmig.version) RETURNS jsonb
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce((
-        SELECT jsonb_strip_nulls(jsonb_build_object(
-                   'oversample', CASE WHEN i.quantize = 'binary' THEN 10 END,
-                   'probes', CASE WHEN i.method = 'ivfflat' THEN ceil(sqrt(coalesce((i.options ->> 'lists')::integer, 100))) END))
-               || v.search
-               || jsonb_strip_nulls(jsonb_build_object(
-                   'quantize', i.quantize, 'method', CASE WHEN i.method = 'ivfflat' THEN i.method END))
-        FROM pgvmig.searched_index(v) AS i), v.search)
+DECLARE
+    i record;
+BEGIN
+    SELECT x.* INTO i FROM pgvmig.searched_index(v) AS x;
+    IF i.quantize IS NULL AND i.method IS DISTINCT FROM 'ivfflat' THEN
+        RETURN v.search;
+    END IF;
+    RETURN jsonb_strip_nulls(jsonb_build_object(
+               'oversample', CASE WHEN i.quantize = 'binary' THEN 10 END,
+               'probes', CASE WHEN i.method = 'ivfflat' THEN ceil(sqrt(coalesce((i.options ->> 'lists')::integer, 100))) END))
+           || v.search
+           || jsonb_strip_nulls(jsonb_build_object(
+               'quantize', i.quantize, 'method', CASE WHEN i.method = 'ivfflat' THEN i.method END));
+END
 $$;
 
 -- Replace a version's search settings; returns whether they changed. Services that listen for switches are told when the

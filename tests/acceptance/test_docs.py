@@ -326,6 +326,43 @@ def test_evaluation(reader: Reader) -> None:
     assert [line.split()[0] for line in printed.splitlines() if not line.startswith("Judged rows")] == of[:6]
 
 
+class IndexReader(Reader):
+    """Who prepares each of the page's searches when the index is of its form, and looks whether it is used."""
+
+    seen = 0
+
+    def sql(self, text: str) -> None:
+        form = ["none", "halfvec", "binary"][self.seen]
+        self.seen += 1
+        self.run(["pgvmig", "index", "documents", "v2", "--quantize", form])
+        vector = "[" + ",".join(["1"] * 1536) + "]"
+        with psycopg.connect(self.dsn) as conn:
+            conn.execute("SET enable_seqscan = off; SET enable_sort = off; SET plan_cache_mode = force_custom_plan")
+            conn.execute(f"PREPARE search AS {text}")
+            plan = conn.execute(f"EXPLAIN EXECUTE search('{vector}', 10)").fetchall()
+            assert "Index Scan using documents_embedding_v2_hnsw" in str(plan)
+            assert len(conn.execute(f"EXECUTE search('{vector}', 10)").fetchall()) == 10
+
+
+def test_indexes(reader: Reader) -> None:
+    reader = IndexReader(reader.folder, reader.dsn, reader.environment)
+    prepare_alembic(reader)
+    with psycopg.connect(reader.dsn, autocommit=True) as conn:
+        conn.execute("CREATE TABLE documents (id bigint PRIMARY KEY, title text, body text)")
+        conn.execute("INSERT INTO documents SELECT i, 't' || i, 'passage ' || i FROM generate_series(1, 40) AS i")
+        text = (ROOT / "docs" / "indexes.md").read_text(encoding="utf-8")
+        built, searched = BLOCK.findall(text)[:3], BLOCK.findall(text)[3:]
+        for kind, block in built:
+            getattr(reader, kind)(block)
+        conn.execute(
+            "SELECT pgvmig.cut_over('documents', 'v2', skip => '{recall,identity,hashes,health,visibility}', "
+            "reason => 'a test')"
+        )
+        for kind, block in searched:
+            getattr(reader, kind)(block)
+    assert reader.seen == 3
+
+
 def test_every_command_is_in_the_reference() -> None:
     text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     assert [name for name in COMMANDS if f"`pgvmig {name}`" not in text] == []
