@@ -1,6 +1,8 @@
 """The application changes its table while versions are on it; docs/changes.md has a row for every change here."""
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -11,8 +13,6 @@ from viewing import columns, definition, rendered_by_sql
 
 from pgvmig.catalog import versions
 from pgvmig.catalog.versions import Version
-
-pytestmark = pytest.mark.layouts
 
 DOCUMENTS = """
 CREATE TABLE documents (
@@ -40,8 +40,16 @@ def bracketed(row, statement, refused):
 
 CHANGES = [
     Change("add a column", "ALTER TABLE documents ADD COLUMN author text", "refresh"),
-    Change("add a column with a volatile default", "ALTER TABLE documents ADD r uuid DEFAULT gen_random_uuid()", "refresh"),
-    Change("add a generated column", "ALTER TABLE documents ADD g text GENERATED ALWAYS AS (upper(r::text)) STORED", "refresh"),
+    Change(
+        "add a column with a volatile default",
+        "ALTER TABLE documents ADD r uuid DEFAULT gen_random_uuid()",
+        "refresh",
+    ),
+    Change(
+        "add a generated column",
+        "ALTER TABLE documents ADD g text GENERATED ALWAYS AS (upper(r::text)) STORED",
+        "refresh",
+    ),
     Change("rename a column", "ALTER TABLE documents RENAME note TO remark"),
     Change("rename a column that is embedded", "ALTER TABLE documents RENAME title TO heading"),
     Change("rename a key column", "ALTER TABLE documents RENAME id TO document_id"),
@@ -75,17 +83,23 @@ CHANGES = [
         "ALTER TABLE documents ADD PRIMARY KEY (r)",
     ),
     Change("REPLICA IDENTITY", "ALTER TABLE documents REPLICA IDENTITY FULL"),
-    Change("VACUUM FULL, CLUSTER, and what else rewrites the table", "VACUUM FULL documents; CLUSTER documents USING documents_pkey"),
+    Change(
+        "VACUUM FULL, CLUSTER, and what else rewrites the table",
+        "VACUUM FULL documents; CLUSTER documents USING documents_pkey",
+    ),
     Change(
         "disable triggers",
         "ALTER TABLE documents DISABLE TRIGGER USER; ALTER TABLE documents ENABLE TRIGGER USER",
         "enable always",
     ),
     Change("another owner", "ALTER TABLE documents OWNER TO pg_monitor", "refresh"),
-    Change("move the extension to another schema", "CREATE SCHEMA extensions; ALTER EXTENSION vector SET SCHEMA extensions"),
+    Change(
+        "move the extension to another schema",
+        "CREATE SCHEMA extensions; ALTER EXTENSION vector SET SCHEMA extensions",
+    ),
     Change("rename the table", "ALTER TABLE documents RENAME TO papers"),
     Change("move the table to another schema", "CREATE SCHEMA app; ALTER TABLE papers SET SCHEMA app"),
-]  # fmt: skip
+]
 
 
 @pytest.fixture
@@ -117,7 +131,7 @@ def follow(site, change):
     relation = current(site, "v1").relation
     if change.recipe == "begin and end":
         before = {view: definition(site.connection, view) for view in ("documents_v1", "documents_current")}
-        with pytest.raises(change.refused, match="documents_v1|column used by a view"):
+        with pytest.raises(change.refused, match=r"documents_v1|column used by a view"):
             run(site, change.statement)
         assert before == {view: definition(site.connection, view) for view in before}
         with site.connection.transaction():
@@ -178,6 +192,7 @@ def write(site):
         site.connection.execute(sql.SQL(statement).format(**names))
 
 
+@pytest.mark.layouts
 def test_changes_one_after_the_other(changing):
     for number, change in enumerate(CHANGES):
         follow(changing, change)
@@ -193,6 +208,19 @@ def test_changes_one_after_the_other(changing):
     roll_back(changing.connection, current(changing, "v2"))
     assert "x" not in columns(changing.connection, "documents_current")
     assert list(columns(changing.connection, "documents_current"))[:4] == ["id", "title", "body", "code"]
+
+
+def test_the_page_has_a_row_for_each_and_the_recipe_that_was_followed():
+    page = (Path(__file__).parents[3] / "docs" / "changes.md").read_text(encoding="utf-8")
+    table = page.partition("## What happens")[2].partition("And what cannot")[0]
+    rows = [[cell.strip() for cell in row.split("|")] for row in re.findall(r"^\| (.*) \|$", table, re.MULTILINE)][1:]
+    said = {
+        "nothing": "nothing",
+        "refresh": "`op.refresh_embedding_views`",
+        "begin and end": "[between begin and end](#between-begin-and-end)",
+        "enable always": "what the gate says: `ENABLE ALWAYS`, then `pgvmig verify`",
+    }
+    assert [(row[0], row[2]) for row in rows] == [(change.row, said[change.recipe]) for change in CHANGES]
 
 
 def both(site):
