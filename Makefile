@@ -45,9 +45,10 @@ lint: setup ## ruff, mypy --strict, import contracts
 test: lint stores ## lint, then every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
-docs: setup ## write docs/cli.md and the tables of docs/pacing.md again
+docs: setup ## write docs/cli.md, the tables of docs/pacing.md and the operations in docs/alembic.md again
 	$(BIN)/python -m pgvmig.cli.reference > docs/cli.md
 	$(BIN)/python -m pgvmig.cli.pacing_reference docs/pacing.md
+	$(BIN)/python -m pgvmig.alembic_plugin.reference docs/alembic.md
 
 bench: setup ## measure, about 15 minutes; BENCH_ARGS="--write docs/performance.md" keeps the table
 	$(BIN)/python -m bench $(BENCH_ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 import re
@@ -16,10 +17,13 @@ from unittest import mock
 
 import psycopg
 import pytest
+from alembic.config import CommandLine
 from lifecycle import add_version, install
 
 from pgvmig import indexing
 from pgvmig.address import address
+from pgvmig.adopting.mixture import largest_missed
+from pgvmig.alembic_plugin import reference as alembic_reference
 from pgvmig.cli import COMMANDS, cli, output, pacing_reference, reference
 from pgvmig.demo.model_server import serving
 from pgvmig.demo.models import HashModel
@@ -69,7 +73,7 @@ class Reader:
     def console(self, text: str) -> None:
         for line in text.splitlines():
             command = line.removeprefix("$ ")
-            plain = command.startswith("pgvmig ") and not re.search(r"[|&;<>$`]", command)
+            plain = command.startswith(("pgvmig ", "alembic ")) and not re.search(r"[|&;<>$`]", command)
             self.run(shlex.split(command, comments=True) if plain else ["bash", "-c", command])
 
     def save(self, text: str) -> None:
@@ -78,8 +82,8 @@ class Reader:
         path.write_text(text, encoding="utf-8")
 
     def run(self, command: list[str]) -> str:
-        if command[0] == "pgvmig":
-            return self.pgvmig(command)
+        if command[0] in ("pgvmig", "alembic"):
+            return getattr(self, command[0])(command)
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
         )
@@ -97,6 +101,20 @@ class Reader:
         ):
             code = output.run(cli)
         assert code == 0, f"{command}\n{out.getvalue()}\n{err.getvalue()}"
+        return out.getvalue()
+
+    def alembic(self, command: list[str]) -> str:
+        """Run a command as its script does, in this process, with the models of this folder as they are now."""
+        with (
+            contextlib.chdir(self.folder),
+            mock.patch.dict(os.environ, self.environment, clear=True),
+            mock.patch.object(sys, "path", [*sys.path]),
+            contextlib.redirect_stdout(io.StringIO()) as out,
+        ):
+            sys.modules.pop("models", None)
+            sys.path_importer_cache.pop(".", None)
+            importlib.invalidate_caches()
+            CommandLine(prog="alembic").main(argv=command[1:])
         return out.getvalue()
 
 
@@ -128,6 +146,33 @@ def test_quickstart(reader: Reader) -> None:
         states = conn.execute("SELECT version, state FROM pgvmig.version ORDER BY 1").fetchall()
         assert states == [("v1", "retained"), ("v2", "active")]
         assert conn.execute("SELECT count(*) FROM articles_current").fetchone() == (500,)
+
+
+def test_alembic(reader: Reader) -> None:
+    page = ROOT / "docs" / "alembic.md"
+    assert reader.follow(page) > 8
+    with psycopg.connect(reader.dsn) as conn:
+        states = conn.execute(
+            "SELECT version, state, index_plan ->> 'method' FROM pgvmig.version ORDER BY 1"
+        ).fetchall()
+        assert states == [("v1", "added", "hnsw"), ("v2", "added", "hnsw")]
+    (written,) = reader.folder.glob("migrations/versions/*_text_embedding_3_small.py")
+    shown = next(text for text in blocks("docs/alembic.md", "text") if "def upgrade" in text)
+    lines = [line for line in written.read_text().splitlines() if "# ###" not in line]
+    assert lines[-len(shown.splitlines()) :] == shown.splitlines()
+    assert 'ADD COLUMN "embedding_v2" "vector"(1536)' in (reader.folder / "review.sql").read_text()
+    assert page.read_text(encoding="utf-8") == alembic_reference.render(page.read_text(encoding="utf-8")), "make docs"
+
+
+def test_scaffold(reader: Reader) -> None:
+    page = ROOT / "docs" / "scaffold.md"
+    assert reader.follow(page) > 10
+    with psycopg.connect(reader.dsn) as conn:
+        assert conn.execute("SELECT version, state FROM pgvmig.version").fetchall() == [("v1", "active")]
+        assert conn.execute("SELECT count(*) FROM articles_current").fetchone() == (200,)
+    (shown,) = blocks("docs/scaffold.md", "text")
+    lines = [line.split(" ", 1)[1] for line in shown.splitlines()]
+    assert [line.split(" ", 1)[1] for line in reader.run(["alembic", "heads"]).splitlines()] == sorted(lines)
 
 
 def test_layouts(reader: Reader) -> None:
@@ -372,3 +417,72 @@ def test_every_command_is_in_the_reference() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_adopt(reader: Reader) -> None:
+    model = HashModel("text-embedding-ada-002", 1536)
+    tables = {
+        "documents": "id bigint PRIMARY KEY, body text, created_at date, embedding vector(1536)",
+        "summaries": "id bigint PRIMARY KEY, body text, embedding vector(1536)",
+        "notes": "id bigint PRIMARY KEY, body text, embedding vector",
+        "langchain_pg_collection": "uuid uuid PRIMARY KEY, name varchar, cmetadata json",
+        "langchain_pg_embedding": "id varchar PRIMARY KEY, collection_id uuid, embedding vector, document varchar, "
+        "cmetadata jsonb",
+        "chunks": "langchain_id uuid PRIMARY KEY, content text NOT NULL, embedding vector(1536) NOT NULL",
+        "data_docs": "id bigint PRIMARY KEY, text varchar NOT NULL, metadata_ json, node_id varchar, "
+        "embedding vector(1536)",
+        "documents_embedding_store": "embedding_uuid uuid PRIMARY KEY, id bigint, chunk_seq int, chunk text, "
+        "embedding vector(1536) NOT NULL",
+    }
+    for table, columns in tables.items():
+        reader.sql(f"CREATE TABLE {table} ({columns})")
+    reader.sql("CREATE SCHEMA ai; CREATE TABLE ai.vectorizer (config jsonb)")
+    reader.sql(
+        """INSERT INTO ai.vectorizer VALUES ('{"embedding": {"model": "text-embedding-ada-002", "dimensions": 1536},
+           "destination": {"target_schema": "public", "target_table": "documents_embedding_store"}}')"""
+    )
+    reader.sql("INSERT INTO langchain_pg_collection VALUES (gen_random_uuid(), 'docs'), (gen_random_uuid(), 'short')")
+    with psycopg.connect(reader.dsn, autocommit=True) as conn:
+        for number in range(20):
+            vector = str(model.embed([f"text {number}"])[0].tolist())
+            for table, names, values in (
+                ("documents", "id, body, created_at, embedding", "%(n)s, %(text)s, '2024-01-01', %(vector)s"),
+                ("summaries", "id, body, embedding", "%(n)s, %(text)s, %(vector)s"),
+                ("chunks", "langchain_id, content, embedding", "gen_random_uuid(), %(text)s, %(vector)s"),
+                ("data_docs", "id, text, embedding", "%(n)s, %(text)s, %(vector)s"),
+                ("documents_embedding_store", "embedding_uuid, id, chunk_seq, chunk, embedding",
+                 "gen_random_uuid(), %(n)s, 0, %(text)s, %(vector)s"),
+                ("langchain_pg_embedding", "id, collection_id, document, embedding",
+                 "%(n)s, (SELECT uuid FROM langchain_pg_collection WHERE name = 'docs'), %(text)s, %(vector)s"),
+            ):  # fmt: skip
+                given = {"n": number, "text": f"text {number}", "vector": vector}
+                conn.execute(f"INSERT INTO {table} ({names}) VALUES ({values})", given)
+    for command in ("init", "standby none"):
+        reader.run(["pgvmig", *command.split()])
+    # the page adopts documents twice: the second time under another writer
+    first, *rest = blocks("docs/adopt.md", "console")
+    reader.console(first)
+    reader.sql("SELECT pgvmig.release_version('documents', 'v1')")
+    assert len(rest) > 5
+    page = (ROOT / "docs" / "adopt.md").read_text(encoding="utf-8")
+    followed = reader.folder / "rest.md"
+    followed.write_text(page.split("## How sure a sample is", 1)[1], encoding="utf-8")
+    assert reader.follow(followed) > 10
+    with psycopg.connect(reader.dsn) as conn:
+        adopted = conn.execute("SELECT relation::text, writer FROM pgvmig.version ORDER BY 1").fetchall()
+    assert adopted == [
+        ("chunks", "application"),
+        ("data_docs", "application"),
+        ("documents", "worker"),
+        ("documents_embedding_store", "application"),
+        ("langchain_pg_embedding", "application"),
+    ]
+
+
+def test_adopt_says_how_sure_a_sample_is() -> None:
+    text = (ROOT / "docs" / "adopt.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\d,]+) \| ([\d.]+) % \|$", text, re.MULTILINE)
+    assert len(rows) > 3
+    for sampled, share in rows:
+        digits = len(share.partition(".")[2])
+        assert share == f"{100 * largest_missed(int(sampled.replace(',', ''))):.{digits}f}"

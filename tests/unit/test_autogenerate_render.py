@@ -5,15 +5,16 @@ import inspect
 
 import pytest
 from alembic.autogenerate import render_python_code
-from alembic.operations import MigrateOperation, Operations
+from alembic.operations import Operations
 from alembic.operations import ops as alembic_ops
 from declaring import CONTRACT, calls, embedding
 from test_autogenerate_compare import subject, version
 
-from pgvmig.alembic_plugin import change_ops, ops, role_ops, schema_ops
+from pgvmig.alembic_plugin import ops, schema_ops
 from pgvmig.alembic_plugin.compare import compare
 from pgvmig.alembic_plugin.embedding_op import EmbeddingOp
 from pgvmig.alembic_plugin.notice import NoticeOp
+from pgvmig.alembic_plugin.reference import operations
 from pgvmig.contract import Contract
 
 # Each is another space: what changes, and the line of the revision that says it.
@@ -144,20 +145,6 @@ def test_a_notice_is_a_comment_and_leaves_a_function_that_runs():
     notice.alone = True
     assert rendered(notice)[0].splitlines()[-1] == "pass"
     assert down == "pass"
-
-
-def operations():
-    """Every operation of the plugin, by its name."""
-    kinds = {
-        name: kind
-        for module in (ops, schema_ops, change_ops, role_ops)
-        for kind in vars(module).values()
-        if isinstance(kind, type) and issubclass(kind, MigrateOperation)
-        for name in vars(kind)
-        if name in vars(Operations) and not name.startswith("_")
-    }
-    assert len(kinds) > 15
-    return kinds
 
 
 @pytest.mark.parametrize("name", operations())
