@@ -12,14 +12,20 @@ DECLARE
     lacking text[] := ARRAY(
         SELECT pgvmig.trigger_name(v, what) FROM unnest(wanted) AS what
         EXCEPT
-        SELECT t.tgname FROM pg_trigger t WHERE t.tgrelid = v.relation AND t.tgenabled = 'A' ORDER BY 1);
+        SELECT t.tgname FROM pg_trigger t WHERE t.tgrelid = v.relation AND t.tgenabled = 'A'
+        UNION
+        -- a partition's are PostgreSQL's copies, which nobody can drop but switch off
+        SELECT t.tgname FROM pgvmig.leaves(v.relation) l JOIN pg_trigger t ON t.tgrelid = l
+        WHERE t.tgenabled <> 'A' AND t.tgname IN (SELECT pgvmig.trigger_name(v, what) FROM unnest(wanted) AS what) ORDER BY 1);
+    partitions text := (SELECT string_agg(DISTINCT l::text, ', ') FROM pgvmig.leaves(v.relation) l JOIN pg_trigger t ON t.tgrelid = l
+                        WHERE l <> v.relation AND t.tgenabled <> 'A' AND t.tgname = ANY (lacking));
     gone boolean := EXISTS (SELECT FROM unnest(lacking) AS name WHERE NOT EXISTS (
         SELECT FROM pg_trigger t WHERE t.tgrelid = v.relation AND t.tgname = name));
 BEGIN
     RETURN ('capture', cardinality(lacking) = 0,
             CASE WHEN cardinality(lacking) = 0 THEN 'the triggers that follow the table fire always'
                  ELSE format('rows may have changed unseen: not %s is %s', CASE WHEN gone THEN 'there' ELSE 'enabled always' END,
-                             array_to_string(lacking, ', ')) END,
+                             array_to_string(lacking, ', ') || coalesce(' of ' || partitions, '')) END,
             'every trigger is there and enabled always',
             CASE WHEN cardinality(lacking) = 0 THEN NULL
                  WHEN gone THEN format('SELECT pgvmig.create_triggers(v) FROM pgvmig.version v WHERE v.version_id = %s',

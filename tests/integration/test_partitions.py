@@ -77,6 +77,21 @@ class TestTriggers:
         insert(site, 1, 1, table="documents_1")
         assert site.stale() == 3
 
+    @pytest.mark.majors(18, 16)
+    def test_switched_off_in_one_partition_are_found_and_switched_on_again(self, site):
+        documents(site, rows=0)
+        site.version()
+        gate = "SELECT g.passed, g.found, g.next FROM pgvmig.version v, pgvmig.gate_capture(v, NULL) g"
+        assert site.execute(gate).fetchone()[0]
+        site.execute("ALTER TABLE documents_2 DISABLE TRIGGER pgvmig_embedding_v2_update")
+        passed, found, advice = site.execute(gate).fetchone()
+        assert (passed, found) == (
+            False,
+            "rows may have changed unseen: not enabled always is pgvmig_embedding_v2_update of public.documents_2",
+        )
+        site.execute(advice.partition(";")[0])
+        assert site.execute(gate).fetchone()[0]
+
     @pytest.mark.layouts
     def test_follow_changes_deletes_and_rows_that_move(self, site):
         documents(site, rows=20)
@@ -170,6 +185,20 @@ class TestPartitionsThatComeAndGo:
         site.run()
         assert site.problems(version) == []
         assert site.value("SELECT count(*) FROM documents_v2") == 0
+
+
+def test_a_partition_that_becomes_unlogged_is_found(site):
+    documents(site, rows=1)
+    site.version()
+    site.execute("CREATE UNLOGGED TABLE documents_3 PARTITION OF documents FOR VALUES FROM (200) TO (300)")
+    found = site.execute(
+        "SELECT g.passed, g.found, g.next FROM pgvmig.version v, pgvmig.gate_table(v, NULL) g"
+    ).fetchone()
+    assert found == (
+        False,
+        "documents_3 is unlogged: a crash empties it, and standbys never see it",
+        "ALTER TABLE public.documents_3 SET LOGGED",
+    )
 
 
 class TestRefusals:
