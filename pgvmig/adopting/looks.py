@@ -160,10 +160,7 @@ class _Judgement:
         if self.refused and not others:
             return f"the provider refuses {len(self.refused):,} sampled texts: {self.refused[0]}"
         if not others:
-            return (
-                f"{model} makes all {total:,} sampled vectors again{_cosines(self.sampled)}; a sample of {total:,} "
-                f"misses others in one case of twenty while they are {mixture.largest_missed(total):.1%} of the column"
-            )
+            return f"{model} makes all {total:,} sampled vectors again{_cosines(self.sampled)}; {self._sure()}"
         if not fit:
             return f"none of {total:,} sampled vectors is what {model} makes{_cosines(others)}: {_meaning(others)}"
         return (
@@ -171,7 +168,21 @@ class _Judgement:
             f"not{_cosines(others)}: rows {listed([row.key for row in others])}{self._told()}"
         )
 
+    def _sure(self) -> str:
+        total = len(self.sampled)
+        if self.drawn.whole:
+            return "the column has no others"
+        if self.subject.by is not None:
+            found = mixture.groups(self.sampled)
+            return f"{len(found):,} values of {self.subject.by}, at least {min(g.sampled for g in found)} rows of each"
+        return (
+            f"if {mixture.largest_missed(total):.1%} of the column were something else, a sample of {total:,} would "
+            "miss it in one case of twenty"
+        )
+
     def _share(self) -> str:
+        if self.drawn.whole:
+            return f"{sum(row.fits for row in self.sampled) / len(self.sampled):.1%} of the column"
         if self.subject.by is not None:
             share = mixture.weighted_share(mixture.groups(self.sampled), self.drawn.sizes)
             return f"about {share:.1%} of the column"
@@ -207,7 +218,7 @@ class _Judgement:
             "refused": len(self.refused),
             "without_text": self.without_text,
             "share": [least, most] if self.subject.by is None else None,
-            "missed": mixture.largest_missed(total),
+            "missed": 0.0 if self.drawn.whole else mixture.largest_missed(total),
             "worst": min(cosines, default=None),
             "median": median(cosines) if cosines else None,
             "limit": self.options.min_cosine,

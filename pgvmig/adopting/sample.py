@@ -17,22 +17,28 @@ _LEAST, MOST_GROUPS = 10, 1_000
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Rows as adopt.sql returns them; `sizes`: how many vectors each group has, empty without groups."""
+    """Rows as adopt.sql returns them; `sizes`: how many vectors each group has, empty without groups.
+
+    `whole`: these are all the vectors that there are.
+    """
 
     rows: list[dict[str, Any]]
     sizes: Mapping[str | None, int]
+    whole: bool
 
 
 def draw(subject: Subject, count: int) -> Sample:
     """Return up to so many rows that have a vector; with groups about so many in all, and some of each."""
     if subject.by is None:
-        return Sample(_random(subject, count), {})
+        rows = _random(subject, count)
+        return Sample(rows, {}, whole=len(rows) < count)
     with subject.looking() as cursor:
         found = cursor.execute(subject.query("groups"), {"most": MOST_GROUPS}).fetchall()
         sizes = {row["value"]: row["vectors"] for row in found}
         each = max(ceil(count / max(len(sizes), 1)), _LEAST)
         given = {"each": each, "limit": each * max(len(sizes), 1)}
-        return Sample(cursor.execute(subject.query("sample_groups"), given).fetchall(), sizes)
+        rows = cursor.execute(subject.query("sample_groups"), given).fetchall()
+        return Sample(rows, sizes, whole=len(rows) == sum(sizes.values()) and len(sizes) < MOST_GROUPS)
 
 
 def _random(subject: Subject, count: int) -> list[dict[str, Any]]:

@@ -71,7 +71,8 @@ REVOKE ALL ON FUNCTION pgvmig.record_adoption_look FROM PUBLIC;
 
 -- The text that LlamaIndex embeds of a row of its tables (data_*): the node's metadata as its templates write them, then
 -- its content. The column text has the content alone. What it keeps in _node_content has the keys in their order, in
--- jsonb as well. Values that are lists or objects are written as JSON, where Python writes its own notation.
+-- jsonb as well. Values that are lists or objects are written as JSON, where Python writes its own notation. The trigger
+-- calls it for every row that the application writes: what is no node's has its content, and raises nothing.
 CREATE OR REPLACE FUNCTION pgvmig.llamaindex_text(metadata json, content text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
@@ -79,7 +80,7 @@ AS $$
     SELECT CASE WHEN coalesce(m.written, '') = '' THEN $2
            ELSE btrim(replace(replace(coalesce(n.node ->> 'text_template', E'{metadata_str}\n\n{content}'),
                                       '{metadata_str}', m.written), '{content}', coalesce($2, '')), E' \n\r\t\f\v') END
-    FROM (SELECT ($1 ->> '_node_content')::json AS node) AS n
+    FROM (SELECT CASE WHEN pg_input_is_valid($1 ->> '_node_content', 'json') THEN ($1 ->> '_node_content')::json END AS node) AS n
     CROSS JOIN LATERAL (
         SELECT btrim(string_agg(
                    replace(replace(coalesce(n.node ->> 'metadata_template', '{key}: {value}'), '{key}', e.key), '{value}',
@@ -87,8 +88,10 @@ AS $$
                                 ELSE e.value #>> '{}' END),
                    coalesce(n.node ->> 'metadata_seperator', n.node ->> 'metadata_separator', E'\n') ORDER BY e.i),
                    E' \n\r\t\f\v') AS written
-        FROM json_each(n.node -> 'metadata') WITH ORDINALITY AS e (key, value, i)
-        WHERE e.key NOT IN (SELECT json_array_elements_text(n.node -> 'excluded_embed_metadata_keys'))
+        FROM json_each(CASE json_typeof(n.node -> 'metadata') WHEN 'object' THEN n.node -> 'metadata' END) WITH ORDINALITY AS e (key, value, i)
+        WHERE e.key NOT IN (
+            SELECT json_array_elements_text(CASE json_typeof(n.node -> 'excluded_embed_metadata_keys')
+                                            WHEN 'array' THEN n.node -> 'excluded_embed_metadata_keys' END))
     ) AS m
 $$;
 

@@ -51,8 +51,8 @@ def test_a_populated_column_is_taken_without_rewriting_a_row(site, documents, pg
         ["index", "lengths", "identity"], True
     )
     assert done.checks["identity"]["found"] == (
-        "hash of provider 'new' makes all 40 sampled vectors again (cosines: worst 1.000, median 1.000); a sample of "
-        "40 misses others in one case of twenty while they are 7.2% of the column"
+        "hash of provider 'new' makes all 40 sampled vectors again (cosines: worst 1.000, median 1.000); the column "
+        "has no others"
     )
     assert done.checks["index"]["found"] == "own ranks by cosine"
     assert done.json["notes"] == [
@@ -126,10 +126,21 @@ def test_a_revision_says_that_nobody_has_asked_the_model(site, documents):
     )
 
 
-MIXED = (
-    "mixed: 30 of 45 sampled vectors are what hash of provider 'new' makes, 52.1% to 78.6% of the column (95 % "
-    "confidence); the others are not"
-)
+def test_a_sample_says_how_sure_it_is(site, documents, pgvmig):
+    found = pgvmig("adopt", "documents", *WHO, "--check", "--sample", "20", "--json").checks["identity"]
+    assert found["found"].endswith(
+        "; if 13.9% of the column were something else, a sample of 20 would miss it in one case of twenty"
+    )
+    assert (found["measured"]["sampled"], round(found["measured"]["missed"], 3)) == (20, 0.139)
+    fill(site, range(101, 201), "other")
+    found = pgvmig("adopt", "documents", *WHO, "--check", "--sample", "100", "--json").checks["identity"]
+    said = r"mixed: (\d+) of 100 sampled vectors are .* makes, ([\d.]+)% to ([\d.]+)% of the column \(95 % confidence\)"
+    fit, least, most = map(float, re.match(said, found["found"]).groups())
+    assert least < fit < most
+    assert found["measured"]["share"] == [pytest.approx(least / 100, abs=0.001), pytest.approx(most / 100, abs=0.001)]
+
+
+MIXED = "mixed: 30 of 45 sampled vectors are what hash of provider 'new' makes, 66.7% of the column; the others are not"
 
 
 def test_two_models_in_one_column_are_refused_and_told_apart(site, pgvmig):
@@ -175,6 +186,9 @@ def test_a_small_group_is_found_when_every_group_is_sampled(site, pgvmig):
         ("s0", 10, 10, 30),
         ("s1", 10, 10, 30),
     ]
+    site.execute("DELETE FROM documents WHERE source = 'odd'")
+    done = pgvmig("adopt", "documents", *WHO, "--sample", "20", "--by", "source", "--check", "--json")
+    assert done.checks["identity"]["found"].endswith("; 2 values of source, at least 10 rows of each")
     done = pgvmig("adopt", "documents", *WHO, "--by", "nothing")
     assert done.err.splitlines() == [
         "Error: documents has no column nothing by which its rows could be told apart",
@@ -381,3 +395,19 @@ def test_rows_without_text_are_left_out(site, documents, pgvmig):
     site.execute("INSERT INTO documents (id, body, embedding) VALUES (50, ' ', %s), (51, NULL, %s)", vector, vector)
     done = pgvmig("adopt", "documents", *WHO, "--check", "--json")
     assert (done.code, done.checks["identity"]["measured"]["without_text"]) == (0, 2)
+
+
+@pytest.mark.majors(18, 16)
+def test_a_partitioned_table_is_sampled_in_its_partitions(site, pgvmig):
+    site.execute(TABLE + " PARTITION BY RANGE (id)")
+    site.execute("CREATE TABLE early PARTITION OF documents FOR VALUES FROM (0) TO (20)")
+    site.execute("CREATE TABLE late PARTITION OF documents FOR VALUES FROM (20) TO (99)")
+    fill(site, range(1, 20))
+    fill(site, range(20, 31), "other", source="late")
+    for options in ([], ["--by", "source"]):
+        done = pgvmig("adopt", "documents", *WHO, *options, "--check", "--json")
+        assert (done.code, done.checks["identity"]["measured"]["fit"]) == (4, 19)
+    site.execute("UPDATE documents SET embedding = NULL WHERE id >= 20")
+    assert pgvmig("adopt", "documents", *WHO, "--writer", "worker").code == 0
+    site.run("documents", "v1")
+    assert site.value("SELECT count(*) FROM documents_current") == 30

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 from adopting import runner, versions
 from lifecycle import add_version, find, prove
-from storing import library
+from storing import ROOT, library
 
 from pgvmig import indexing
 from pgvmig.address import address
 from pgvmig.demo.model_server import serving
 from pgvmig.demo.models import HashModel
 from pgvmig.runner import ConnectionRunner
+
+# The recipes of the page, which these tests follow with the real libraries.
+RECIPES = re.findall(r"^```sql\n(.*?)^```$", (ROOT / "docs" / "adopt.md").read_text(), re.MULTILINE | re.DOTALL)
 
 pytestmark = [pytest.mark.stores]
 
@@ -62,6 +68,12 @@ def migrate(site):
     return migrate
 
 
+def recipe(beginning):
+    """The page's SQL that begins so."""
+    (found,) = [text for text in RECIPES if text.startswith(beginning)]
+    return found
+
+
 def nearest(found):
     """The text that was found first, and whether it is the very one: a hash model makes nothing else alike."""
     text, score = found[0]
@@ -83,7 +95,7 @@ def test_langchain(site, url, models, langchain, pgvmig, migrate):  # noqa: PLR0
     assert langchain("search", model=models["new"], **asked) == before
     assert nearest(before) == (TEXTS[3], 0)
     for version, model in (("v1", "new"), ("v2", "other")):
-        site.execute(LANGCHAIN_SCHEMA.format(version=version))
+        site.execute(recipe("CREATE SCHEMA langchain_v1").replace("v1", version))
         found = langchain("search", model=models[model], schema=f"langchain_{version}", **asked)
         assert nearest(found) == (TEXTS[3], 0)
     # what is written with the old model is found by the new one, after the worker came by
@@ -91,14 +103,6 @@ def test_langchain(site, url, models, langchain, pgvmig, migrate):  # noqa: PLR0
     site.run("langchain_pg_embedding")
     asked["text"] = "a late passage"
     assert nearest(langchain("search", model=models["other"], schema="langchain_v2", **asked)) == ("a late passage", 0)
-
-
-LANGCHAIN_SCHEMA = """
-CREATE SCHEMA langchain_{version};
-CREATE VIEW langchain_{version}.langchain_pg_collection AS SELECT * FROM public.langchain_pg_collection;
-CREATE VIEW langchain_{version}.langchain_pg_embedding AS
-SELECT id, collection_id, embedding, document, cmetadata FROM public.langchain_pg_embedding_{version};
-"""
 
 
 def test_langchain_collections_of_different_models(site, url, models, langchain, pgvmig):
@@ -112,16 +116,10 @@ def test_langchain_collections_of_different_models(site, url, models, langchain,
     )
     assert done.checks["identity"]["found"].endswith(f". By collection_id: 'short' ({uuid}): 0 of 2 fit")
     assert versions(site) == []
-    # the recipe: a table of its own for the collection, filled by the database
-    site.execute("CREATE TABLE short (LIKE langchain_pg_embedding INCLUDING ALL)")
-    site.execute(
-        "WITH moved AS (DELETE FROM langchain_pg_embedding WHERE collection_id = %s RETURNING *) "
-        "INSERT INTO short SELECT * FROM moved",
-        uuid,
-    )
+    site.execute(recipe("CREATE TABLE langchain_short"))
     assert pgvmig("adopt", "--preset", "langchain", *NEW, "--dimensions", "8").code == 0
     other = ("--provider", "other", "--model", "other", "--model-version", "1", "--dimensions", "4")
-    assert pgvmig("adopt", "short", "--preset", "langchain", *other).code == 0
+    assert pgvmig("adopt", "langchain_short", "--preset", "langchain", *other).code == 0
 
 
 def test_langchain_v2(site, url, models, langchain, pgvmig, migrate):  # noqa: PLR0917
@@ -141,6 +139,9 @@ def test_langchain_v2(site, url, models, langchain, pgvmig, migrate):  # noqa: P
         langchain("add_v2", url=url, model=models["other"], table="documents_v2", texts=["no"])
     site.run("documents")
     found = langchain("search_v2", url=url, model=models["other"], table="documents_v2", text="a late passage")
+    assert nearest(found) == ("a late passage", 0)
+    site.execute("SELECT pgvmig.roll_back('documents', 'v2')")
+    found = langchain("search_v2", url=url, model=models["new"], table="documents_current", text="a late passage")
     assert nearest(found) == ("a late passage", 0)
 
 
@@ -209,13 +210,8 @@ def test_a_preset_that_names_no_table_says_which_is_meant(site, pgvmig):
 def test_metadata_that_is_no_nodes_is_left_out(site):
     """Rows that were not written by LlamaIndex: their text is what was embedded."""
     call = "SELECT pgvmig.llamaindex_text(%s::json, %s)"
-    for metadata in (
-        None,
-        "{}",
-        '{"year": 1990}',
-        '{"_node_content": "{}"}',
-        '{"_node_content": "{\\"metadata\\": {}}"}',
-    ):
+    nodes = ("{}", '{"metadata": {}}', '{"metadata": 5}', "no", "[]", "7", "")
+    for metadata in (None, "{}", '{"year": 1990}', "7", *(json.dumps({"_node_content": node}) for node in nodes)):
         assert site.value(call, metadata, "text") == "text"
-    with pytest.raises(Exception, match="invalid input syntax for type json"):
-        site.value(call, '{"_node_content": "no"}', "text")
+    node = json.dumps({"metadata": {"a": 1}, "excluded_embed_metadata_keys": "a"})
+    assert site.value(call, json.dumps({"_node_content": node}), None) == "a: 1"
