@@ -86,12 +86,14 @@ def cli() -> None:
 
     \b
     A migration is made of Alembic revisions and of commands between them:
-      op.add_embedding("documents", "v2", {...})    alembic upgrade +1
+      alembic revision --autogenerate               writes op.add_embedding("documents", "v2", {...})
+      alembic upgrade main@head                     and nothing waits
       pgvmig backfill documents v2                  until it exits 0
-      op.index_embedding("documents", "v2")         alembic upgrade +1
+      pgvmig index documents v2
       pgvmig verify documents v2                    until it exits 0
-      op.cut_over_embedding("documents", "v2")      alembic upgrade +1
-    and the way back is `alembic downgrade -1`, or `pgvmig rollback documents`.
+      pgvmig scaffold cutover documents v2          writes op.cut_over_embedding("documents", "v2")
+      alembic upgrade embeddings@head
+    and the way back is `alembic downgrade embeddings@-1`, or `pgvmig rollback documents`.
 
     \b
     Exit codes: 0 done or GO, 1 error, 2 usage, 3 work left (time limit, signal, pause), 4 blocked (a
