@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,19 +54,13 @@ def _is_let_through(context: AutogenContext, place: Place, table: Table | None) 
 def reserve(own: OwnNames, found: list[Declared], recorded: Recorded) -> None:
     """Add the names that versions of declared slots have or will have: models may describe them, only we make them."""
     for each in found:
-        before = recorded.slot(each.place, each.embedding.slot)
-        numbers = [version.number for version in before.versions] if before else []
-        for version in (f"v{number}" for number in range(1, max(numbers, default=0) + 2)):
-            for kind, name in _names(each.place[1], each.embedding.slot, version):
-                if kind == "table":
-                    own.add("table", (each.place[0], name), None)
-                elif name != each.embedding.adopt:
-                    own.add("column", each.place, name)
-
-
-def _names(table: str, slot: str, version: str) -> Iterator[tuple[str, str]]:
-    yield "table", view_name(table, slot, version)
-    yield "table", current_view_name(table, slot)
-    yield "table", vector_table(table, slot, version)
-    for name in (vector := vector_column(slot, version), *provenance_columns(vector)):
-        yield "column", name
+        slot, schema = each.embedding.slot, each.place[0]
+        before = recorded.slot(each.place, slot)
+        newest = max((version.number for version in before.versions), default=0) if before else 0
+        own.future_tables.add((schema, current_view_name(each.place[1], slot)))
+        for version in (f"v{number}" for number in range(1, newest + 2)):
+            for name in (view_name(each.place[1], slot, version), vector_table(each.place[1], slot, version)):
+                own.future_tables.add((schema, name))
+            vector = vector_column(slot, version)
+            columns = {vector, *provenance_columns(vector)} - {each.embedding.adopt}
+            own.future_columns |= {(each.place, name) for name in columns}

@@ -32,11 +32,12 @@ def filter_own(context: AutogenContext, own: OwnNames) -> None:
     def is_wanted_name(name: str | None, type_: str, _parents: Any) -> bool:
         return not (type_ == "schema" and name == SCHEMA)
 
-    def is_wanted(item: Any, name: Any, type_: str, _reflected: bool, _other: Any) -> bool:
+    def is_wanted(item: Any, name: Any, type_: str, reflected: bool, other: Any) -> bool:
+        is_new = not reflected and other is None
         if type_ == "table":
-            return not _is_own_table(own, (item.schema, name))
+            return not _is_own_table(own, (item.schema, name), is_new=is_new)
         table = getattr(item, "table", None)
-        return table is None or not _is_own(own, (table.schema, table.name), str(name))
+        return table is None or not _is_own(own, (table.schema, table.name), str(name), is_new=is_new)
 
     for _, name in own.columns:
         # what pgvector's own package would teach SQLAlchemy to read; who does not map these columns need not have it
@@ -48,12 +49,14 @@ def filter_own(context: AutogenContext, own: OwnNames) -> None:
     context._object_filters.append(is_wanted)  # noqa: SLF001
 
 
-def _is_own_table(own: OwnNames, place: Place) -> bool:
-    return place[0] == SCHEMA or place in own.tables
+def _is_own_table(own: OwnNames, place: Place, *, is_new: bool = False) -> bool:
+    return place[0] == SCHEMA or place in own.tables or (is_new and place in own.future_tables)
 
 
-def _is_own(own: OwnNames, place: Place, name: str) -> bool:
-    return _is_own_table(own, place) or (place, name) in own.columns or (place, name) in own.others
+def _is_own(own: OwnNames, place: Place, name: str, *, is_new: bool = False) -> bool:
+    named = (place, name)
+    is_ours = named in own.columns or named in own.others or (is_new and named in own.future_columns)
+    return is_ours or _is_own_table(own, place)
 
 
 def without_own(operations: Iterable[Any], own: OwnNames) -> list[MigrateOperation]:
@@ -70,8 +73,10 @@ def _kept(operation: Any, own: OwnNames) -> Iterator[MigrateOperation]:
         if operation.ops:
             yield operation
     elif isinstance(operation, alembic_ops.CreateTableOp):
-        operation.columns = [c for c in operation.columns if (place, getattr(c, "name", None)) not in own.columns]
-        if not _is_own_table(own, place):
+        operation.columns = [
+            each for each in operation.columns if not _is_own(own, place, getattr(each, "name", ""), is_new=True)
+        ]
+        if not _is_own_table(own, place, is_new=True):
             yield operation
     elif isinstance(operation, alembic_ops.AlterColumnOp):
         yield from _altered(operation, own, place)
@@ -80,10 +85,10 @@ def _kept(operation: Any, own: OwnNames) -> Iterator[MigrateOperation]:
 
 
 def _touches_own(operation: Any, own: OwnNames, place: Place) -> bool:
-    if _is_own_table(own, place):
-        return True
+    if isinstance(operation, alembic_ops.AddColumnOp):
+        return _is_own(own, place, str(operation.column.name), is_new=True)
     if isinstance(operation, alembic_ops.CreateIndexOp):
-        return any((place, getattr(column, "name", column)) in own.columns for column in operation.columns)
+        return any(_is_own(own, place, str(getattr(each, "name", each)), is_new=True) for each in operation.columns)
     if isinstance(operation, alembic_ops.DropColumnOp) and (place, operation.column_name) in own.adopted:
         log.warning(
             "%s.%s holds the vectors of a version: it is not dropped before that is retired. Next: pgvmig status",
@@ -91,8 +96,7 @@ def _touches_own(operation: Any, own: OwnNames, place: Place) -> bool:
         )
         return True
     names = (getattr(operation, name, None) for name in ("column_name", "index_name", "constraint_name"))
-    added = getattr(getattr(operation, "column", None), "name", None)
-    return any(name is not None and _is_own(own, place, str(name)) for name in (*names, added))
+    return _is_own_table(own, place) or any(name is not None and _is_own(own, place, str(name)) for name in names)
 
 
 def _altered(operation: alembic_ops.AlterColumnOp, own: OwnNames, place: Place) -> Iterator[MigrateOperation]:

@@ -74,12 +74,18 @@ class RecordedSlot:
 
 @dataclass(slots=True, kw_only=True)
 class OwnNames:
-    """Names that autogenerate must leave alone. Columns, indexes and constraints go by their table."""
+    """Names that autogenerate must leave alone. Columns, indexes and constraints go by their table.
+
+    `adopted` columns are the application's, with a version's vectors. What has a `future` name is not there yet: nobody
+    else is to make it, and what is there under such a name is the application's.
+    """
 
     tables: set[Place] = field(default_factory=set)
     columns: set[tuple[Place, str]] = field(default_factory=set)
     adopted: set[tuple[Place, str]] = field(default_factory=set)
     others: set[tuple[Place, str]] = field(default_factory=set)
+    future_tables: set[Place] = field(default_factory=set)
+    future_columns: set[tuple[Place, str]] = field(default_factory=set)
 
     def add(self, kind: str, place: Place, name: str | None, *, adopted: bool = False) -> None:
         """Keep a name of a table (which has its place only), a column, an index or a constraint."""
