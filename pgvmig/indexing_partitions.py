@@ -56,16 +56,21 @@ def drop(run: Runner, table: Table, name: str) -> None:
     """Drop the table's index with those of its partitions, and what an interrupted build left on them."""
     drop_whole(run, table.beside(name))
     for row in _partitions(run, table):
-        part = _table(row)
-        left = part.beside(_part_name(table, name, part))
-        found = run.run(_query("unattached", relation=part.relation, index=sql.Literal(files.text(left))))
-        if any(r["free"] and r["same_table"] and files.text(part.beside(r["name"])) == files.text(left) for r in found):
-            run.run(files.query("indexing", "drop_index", index=left))
+        part, left = _table(row), _part_name(table, name, _table(row))
+        if any(found["name"] == left and found["free"] and found["same_table"] for found in _free(run, part, left)):
+            _drop_part(run, part.beside(left), leaf=row["isleaf"])
 
 
 def drop_whole(run: Runner, index: sql.Composable) -> None:
     """Drop a partitioned table's index. Waits for its locks in short tries, because whoever comes behind waits too."""
     _patiently(run, _query("drop", index=index))
+
+
+def _drop_part(run: Runner, index: sql.Composable, *, leaf: bool) -> None:
+    if leaf:
+        run.run(files.query("indexing", "drop_index", index=index))
+    else:
+        drop_whole(run, index)
 
 
 def _create(run: Runner, wanted: Wanted, name: str, calm: Calm | None) -> None:
@@ -77,11 +82,18 @@ def _create(run: Runner, wanted: Wanted, name: str, calm: Calm | None) -> None:
         if rows[0]["isleaf"]:
             part_name = _build(run, part, part_name, calm)
         else:
-            _patiently(run, one_index.statement(run, part, part_name, query="create_index_on_only"))
+            _begin(run, part, part_name)
         # regclass::text is quoted already
         attach_to = sql.SQL(rows[0]["attach_to"])
         _patiently(run, _query("attach", index=attach_to, part=part.table.beside(part_name)))
     run.run(files.query("indexing", "require_valid_index", index=index))
+
+
+def _begin(run: Runner, part: Wanted, name: str) -> None:
+    """Make the index of a partition that is partitioned itself; one that was left has nothing attached yet."""
+    if name in _unattached(run, part.table, name):
+        drop_whole(run, part.table.beside(name))
+    _patiently(run, one_index.statement(run, part, name, query="create_index_on_only"))
 
 
 def _build(run: Runner, part: Wanted, name: str, calm: Calm | None) -> str:
@@ -104,8 +116,7 @@ def _unattached(run: Runner, part: Table, name: str) -> list[str]:
 
     Raises ConflictError where the name is somebody else's, BlockedError while somebody builds it.
     """
-    index = sql.Literal(files.text(part.beside(name)))
-    rows = run.run(_query("unattached", relation=part.relation, index=index))
+    rows = _free(run, part, name)
     for row in rows:
         if row["name"] == name and not (row["same_table"] and row["free"]):
             raise ConflictError(
@@ -121,6 +132,10 @@ def _unattached(run: Runner, part: Table, name: str) -> list[str]:
                 pid=row["builder"],
             )
     return [row["name"] for row in rows]
+
+
+def _free(run: Runner, part: Table, name: str) -> list[Row]:
+    return run.run(_query("unattached", relation=part.relation, index=sql.Literal(files.text(part.beside(name)))))
 
 
 def _rename(run: Runner, wanted: Wanted, name: str) -> None:

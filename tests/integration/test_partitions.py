@@ -162,7 +162,12 @@ class TestPartitionsThatComeAndGo:
 
     @pytest.mark.parametrize(
         "statement",
-        ["TRUNCATE documents_1", "DROP TABLE documents_1", "ALTER TABLE documents DETACH PARTITION documents_1"],
+        [
+            "TRUNCATE documents_1",
+            "DROP TABLE documents_1",
+            "ALTER TABLE documents DETACH PARTITION documents_1",
+            "ALTER TABLE documents DETACH PARTITION documents_1 CONCURRENTLY",
+        ],
     )
     def test_vectors_of_one_that_is_gone_go_with_it(self, site, version, statement):
         site.execute("UPDATE documents SET body = '' WHERE id = 1001")

@@ -201,3 +201,40 @@ def test_a_new_partition_does_not_end_the_proof_that_nobody_reads(site, run):
     site.execute(read)
     site.execute("UPDATE pgvmig.index_reading SET last_scan = NULL")
     assert site.execute(since).fetchone() == (True, False)
+
+
+def test_a_build_that_was_given_up_is_dropped_to_the_last_partition(site, run):
+    backfilled(site)
+    for stop in (2, 4, 6):
+        with pytest.raises(KeyboardInterrupt):
+            indexing.build(Interrupted(site.connection, stop), V2)
+        assert site.value(HNSW) > 0
+        indexing.drop(run, V2)
+        assert site.value(HNSW) == 0
+
+
+def test_names_schemas_and_quantised_indexes_of_partitions(site, run):
+    site.execute('CREATE SCHEMA "Other"')
+    # in another schema, with columns in another order, and with a name that leaves no room for more
+    name = "Größe " + "x" * 50
+    site.execute(
+        "CREATE TABLE documents (id bigint, day integer, body text, PRIMARY KEY (id, day)) PARTITION BY LIST (day)"
+    )
+    site.execute(f'CREATE TABLE "Other"."{name}" (body text, day integer NOT NULL, id bigint NOT NULL)')
+    site.execute(f'ALTER TABLE documents ATTACH PARTITION "Other"."{name}" FOR VALUES IN (1)')
+    site.execute("CREATE TABLE documents_2 PARTITION OF documents DEFAULT")
+    insert(site, 1, 20)
+    insert(site, 2, 20)
+    version = site.version()
+    site.run()
+    assert indexing.build(run, V2, quantize="halfvec")
+    assert not indexing.build(run, V2, quantize="halfvec")
+    assert [valid for _, _, valid in tree(site)] == [True] * 3
+    assert site.value("SELECT g.passed FROM pgvmig.version v, pgvmig.gate_index(v, NULL) g")
+    assert site.problems(version) == []
+    # a search plans to an index of each, ranked together
+    site.execute("SET enable_seqscan = off; SET enable_sort = off")
+    found = site.execute(
+        "SELECT pgvmig.serving_index(v, c.definition)::text FROM pgvmig.version v, pgvmig.contract c"
+    ).fetchone()
+    assert found == (NAME,)
