@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pgvmig.catalog import versions
 from pgvmig.cli import output
 from pgvmig.lifecycle import State
-from pgvmig.scaffolding import env_file, revisions
-from pgvmig.scaffolding.project import LABEL, MAIN_LABEL, Project, configuration
-from pgvmig.scaffolding.revisions import Revision
+
+# Alembic takes longer to import than all commands together; who runs this one imports it.
+if TYPE_CHECKING:
+    from pgvmig.scaffolding import env_file
+    from pgvmig.scaffolding.project import Project
+    from pgvmig.scaffolding.revisions import Revision
 
 _CONFIG = click.option(
     "--config",
@@ -74,7 +77,9 @@ def command(
     """
     if ctx.invoked_subcommand is not None:
         return
-    project = Project(configuration(config_file, section))
+    from pgvmig.scaffolding import env_file, revisions
+
+    project = _project(config_file, section)
     edit = env_file.plan(project.env)
     planned = revisions.control_schema(project, line)
     deploy = _deploy(project, line, planned)
@@ -121,7 +126,9 @@ def cutover(
     JSON: {"changed", "dry_run", "revision": {"message", "after", "label", "depends_on", "upgrade", "downgrade",
            "revision", "path"}, "apply": "alembic upgrade embeddings@head", "deploy": "alembic upgrade main@head"}
     """
-    project = Project(configuration(config_file, section))
+    from pgvmig.scaffolding import revisions
+
+    project = _project(config_file, section)
     with output.connect(dsn) as conn:
         found = versions.find(conn, target, version)
         planned = revisions.cutover(project, found, line)
@@ -155,14 +162,25 @@ def retire(
     \b
     JSON: as `pgvmig scaffold cutover`
     """
-    project = Project(configuration(config_file, section))
+    from pgvmig.scaffolding import revisions
+
+    project = _project(config_file, section)
     with output.connect(dsn) as conn:
         planned = revisions.retirement(conn, project, versions.find(conn, target, version), line)
     _finish(project, line, planned, dry_run=dry_run, as_json=as_json)
 
 
+def _project(config_file: str | None, section: str) -> Project:
+    from pgvmig.scaffolding.project import Project, configuration
+
+    return Project(configuration(config_file, section))
+
+
 def _finish(project: Project, line: str | None, planned: Revision, *, dry_run: bool, as_json: bool) -> None:
     """Write the revision unless it is there, and say so."""
+    from pgvmig.scaffolding import revisions
+    from pgvmig.scaffolding.project import LABEL
+
     apply, deploy = f"alembic upgrade {LABEL}@head", _deploy(project, line, planned)
     revision = planned if planned.revision or dry_run else revisions.write(project, planned)
     if as_json:
@@ -179,6 +197,8 @@ def _finish(project: Project, line: str | None, planned: Revision, *, dry_run: b
 
 
 def _deploy(project: Project, line: str | None, planned: Revision) -> str:
+    from pgvmig.scaffolding.project import MAIN_LABEL
+
     head = project.main_head(line)
     target = project.main_target(head) if head else f"{MAIN_LABEL}@head"
     return f"alembic upgrade {f'{MAIN_LABEL}@head' if planned.label == MAIN_LABEL else target}"

@@ -211,7 +211,8 @@ def test_what_will_be_refused_is_said(project, caplog):
         (
             "documents.body is embedded by documents v1, documents v2, documents.headline v1, and without it nobody "
             "can say of which text their vectors are: this will be refused. Next: if it was renamed, op.alter_column("
-            "..., new_column_name=...) instead; else declare an input that does without it, cut over, retire what reads it"
+            "..., new_column_name=...) instead; else declare an input that does without it, cut over, retire what "
+            "reads it"
         ),
     ]
 
