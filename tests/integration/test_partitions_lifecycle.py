@@ -5,6 +5,7 @@ import time
 from datetime import timedelta
 
 import pytest
+import roles
 from backfilling import Background
 from lifecycle import CONTRACT, adopt_version, find, retire, stale
 from migrating import OwnProject
@@ -293,3 +294,38 @@ def test_revisions_build_and_drop_its_index(site, tmp_path):
     assert site.value("SELECT count(*) FROM pg_class c JOIN pg_am m ON m.oid = c.relam WHERE amname = 'hnsw'") == 0
     project.downgrade("base", "pgvmig_drop=documents.v2")
     assert site.value("SELECT to_regclass('documents_v2')") is None
+
+
+PARTED = """
+CREATE SCHEMA app;
+CREATE TABLE app.documents (id bigint, body text, tenant int, secret text, PRIMARY KEY (id, tenant))
+    PARTITION BY LIST (tenant);
+CREATE TABLE app.first PARTITION OF app.documents FOR VALUES IN (0);
+CREATE TABLE app.second PARTITION OF app.documents FOR VALUES IN (1);
+ALTER TABLE app.first OWNER TO {owner};
+ALTER TABLE app.second OWNER TO {owner};
+INSERT INTO app.documents SELECT i, 'text ' || i, i % 2, 'secret ' || i FROM generate_series(1, 20) AS i;
+CREATE FUNCTION app.clean(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN trim($1); END';
+"""
+
+
+@pytest.mark.layouts
+def test_roles_need_no_right_to_a_partition(site, layout, monkeypatch):
+    monkeypatch.setattr(roles, "TABLE", PARTED)
+    cast = roles.Cast(site.database, layout)
+    try:
+        cast.create_roles()
+        version = cast.add("v1", "body")
+        assert cast.backfill("v1").why == "done"
+        cast.root.execute("UPDATE app.documents SET tenant = 1 WHERE id = 2")
+        cast.root.execute("CREATE TABLE app.third PARTITION OF app.documents FOR VALUES IN (2)")
+        cast.root.execute("INSERT INTO app.documents VALUES (50, 'fifty', 2, 'secret')")
+        assert cast.backfill("v1").why == "done"
+        cast.root.execute(f"ALTER TABLE app.third OWNER TO {cast.owner}")
+        cast.prove(version)
+        with cast.connected("operator") as operator:
+            operator.execute("SELECT pgvmig.operator_cut_over('app.documents', 'v1', reason => 'first')")
+        assert cast.value("SELECT count(embedding) FROM app.documents_current") == 21
+        assert cast.value("SELECT count(*) FROM pgvmig.stale_row") == 0
+    finally:
+        cast.close()
