@@ -66,6 +66,11 @@ class Cast:
         """Who has the control schema."""
         return f"{self.name}_migrator"
 
+    @property
+    def superuser(self) -> str:
+        """Who `root` is."""
+        return self.root.info.user
+
     def login(self, duty: str) -> str:
         """Return the name of the member of a duty's role that can log in."""
         return f'{self.name} {duty}\'s "login"'
@@ -109,7 +114,8 @@ class Cast:
                 connection,
                 "documents",
                 name,
-                {"input": text, "provider": "new"},
+                {"input": text, "provider": "new"}
+                | ({"vector_type": options.pop("vector_type")} if "vector_type" in options else {}),
                 schema="app",
                 **({"layout": self.layout, "columns": SHOWN} | options),
             )
@@ -129,11 +135,11 @@ class Cast:
         return address("documents", name, "app")
 
     def cli(self, monkeypatch: Any, capsys: Any, who: str, *arguments: str) -> tuple[int, Any]:
-        """Run a command as somebody; its exit code, and what it printed as JSON."""
+        """Run a command as somebody; its exit code, and what it printed first as JSON."""
         monkeypatch.setattr(sys, "argv", ["pgvmig", *arguments, "--dsn", self.dsn(who), "--json"])
         code = output.run(cli)
         said = capsys.readouterr()
-        return code, json.loads(said.out) if said.out else said.err
+        return code, json.JSONDecoder().raw_decode(said.out)[0] if said.out else said.err
 
     def close(self) -> None:
         """Drop the roles, which outlive the database."""

@@ -89,6 +89,7 @@ DECLARE
     d text;
     created text[] := '{}';
     existed text[] := '{}';
+    outcome jsonb;
     recorded text := (SELECT r.name FROM pgvmig.role r WHERE r.duty = 'reader');
 BEGIN
     IF prefix = '' OR octet_length(prefix) > 54 THEN
@@ -112,10 +113,22 @@ BEGIN
     END LOOP;
     PERFORM pgvmig.require_lendable(pgvmig.lender()), pgvmig.require_memberships(), pgvmig.keep_owner();
     PERFORM pgvmig.grant_roles();
-    RETURN jsonb_build_object('created', created, 'existed', existed, 'warnings', to_jsonb(array_remove(
+    outcome := jsonb_build_object('created', created, 'existed', existed, 'warnings', to_jsonb(array_remove(
         ARRAY[pgvmig.join_role('admin', pgvmig.lender()), pgvmig.join_role('worker', 'pg_monitor'),
               pgvmig.join_role('operator', 'pg_monitor')], NULL)));
+    PERFORM pgvmig.record_roles('create roles', outcome || jsonb_build_object('owner', pgvmig.lender(), 'as_superuser', allow_superuser));
+    RETURN outcome;
 END
+$$;
+
+-- For the diary: rights are no version's, so no trigger writes it.
+CREATE OR REPLACE FUNCTION pgvmig.record_roles(verb text, detail jsonb) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO pgvmig.event (source, verb, revision, detail)
+    VALUES (coalesce(nullif(current_setting('pgvmig.source', true), ''), 'sql'), $1,
+            nullif(current_setting('pgvmig.revision', true), ''), $2)
 $$;
 
 -- Whether it had to be created. A role that is there must be such a one as this would make.
@@ -207,6 +220,7 @@ BEGIN
             kept := kept || jsonb_build_object(n, why);
         END IF;
     END LOOP;
+    PERFORM pgvmig.record_roles('drop roles', jsonb_build_object('dropped', dropped, 'kept', kept));
     RETURN jsonb_build_object('dropped', dropped, 'kept', kept);
 END
 $$;
@@ -264,7 +278,7 @@ $$;
 
 REVOKE ALL ON FUNCTION
     pgvmig.keep_owner, pgvmig.hand_over, pgvmig.create_roles, pgvmig.create_role, pgvmig.join_role, pgvmig.grant_roles,
-    pgvmig.drop_roles, pgvmig.revoke_roles, pgvmig.drop_role
+    pgvmig.drop_roles, pgvmig.revoke_roles, pgvmig.drop_role, pgvmig.record_roles
 FROM PUBLIC;
 
 -- A newer toolkit brings functions and tables that the roles of this database do not have yet.

@@ -16,6 +16,9 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "security.md").read_text(
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ORDER = ["SELECT", "INSERT", "UPDATE", "DELETE"]
 DUTIES = ["reader", "worker", "operator"]
+MADE = ["app_search", "app_backfill", "app_on_call", "app_migrator", "app_owner"] + [
+    f"{prefix}_{duty}" for prefix in ("pgvmig", "page") for duty in (*DUTIES, "admin")
+]
 
 
 @pytest.fixture
@@ -25,8 +28,9 @@ def connection(database):
     install(connection)
     yield connection
     connection.execute("DROP SCHEMA pgvmig CASCADE; DROP TABLE IF EXISTS documents, others CASCADE")
-    for (name,) in connection.execute("SELECT rolname FROM pg_roles WHERE rolname ~ '^(app|pgvmig|page)_'").fetchall():
-        connection.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(name)))
+    for name in MADE:
+        if connection.execute("SELECT to_regrole(%s)", [name]).fetchone() != (None,):
+            connection.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(name)))
 
 
 def test_its_statements_run(connection, database, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import psycopg
 import pytest
 from lifecycle import find
@@ -26,7 +28,7 @@ def cast(request, servers):
         patch.setenv("PGVMIG_NEW_BASE_URL", server.base_url("new"))
         cast = Cast(database, request.param)
         try:
-            first = cast.add("v1", "app.clean(body)", cast.root.info.user)
+            first = cast.add("v1", "app.clean(body)", cast.superuser)
             cast.create_roles()
             assert cast.backfill("v1").why == "done"
             cast.prove(first)
@@ -106,7 +108,23 @@ def test_an_operator_goes_back_and_forth_by_command(cast, monkeypatch, capsys):
     run("throttle", "app.documents", "--max-lag", "6s")
     run("throttle", "app.documents", "--reset")
     run("status")
+
+
+def test_an_operators_watch_goes_back(cast, monkeypatch, capsys):
+    with cast.connected("operator") as operator:
+        operator.execute("SELECT pgvmig.operator_cut_over('app.documents', 'v2')")
+    cast.root.execute(
+        "INSERT INTO pgvmig.rollback_trigger (relation, slot, metric, comparison, bound, min_values) "
+        "VALUES ('app.documents', 'embedding', 'errors', 'above', 0.1, 1)"
+    )
+    cast.root.execute("SELECT pgvmig.record_outcome('app.documents', 'v2', 'errors', 1)")
+    assert cast.cli(monkeypatch, capsys, "operator", "watch", "app.documents", "--once", "--roll-back")[0] == 4
+    cast.root.execute("DELETE FROM pgvmig.pause")
     assert find(cast.root, cast.where("v1")).state == "active"
+    cast.root.execute("DELETE FROM pgvmig.rollback_trigger")
+
+
+def test_events_of_commands_name_the_operator(cast):
     verbs = ["cut over", "roll back", "route", "pause", "resume", "throttle"]
     who = cast.root.execute("SELECT DISTINCT who FROM pgvmig.event WHERE verb = ANY (%s)", [verbs]).fetchall()
     assert who == [(cast.login("operator"),)]
@@ -197,10 +215,17 @@ MUST_NOT = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def everybody(cast):
+    """A connection of each, for statements that change nothing."""
+    with ExitStack() as stack:
+        yield {(cast.layout, duty): stack.enter_context(cast.connected(duty)) for duty in MUST_NOT}
+
+
 @pytest.mark.parametrize(("duty", "statement"), [(duty, one) for duty, all_ in MUST_NOT.items() for one in all_])
-def test_a_role_must_not(cast, duty, statement):
-    with cast.connected(duty) as connection, pytest.raises(psycopg.Error) as refused:
-        connection.execute(statement)
+def test_a_role_must_not(cast, everybody, duty, statement):
+    with pytest.raises(psycopg.Error) as refused:
+        everybody[cast.layout, duty].execute(statement)
     assert refused.value.sqlstate == pg.InsufficientPrivilege.sqlstate, str(refused.value)
 
 

@@ -55,7 +55,7 @@ def names_of(cast, database=None):
 
 def ready(cast, name="v1"):
     """Add a version with a vector of every row, an index and evidence."""
-    version = cast.add(name, "app.clean(body)", cast.root.info.user)
+    version = cast.add(name, "app.clean(body)", cast.superuser)
     embed(cast.root, version)
     indexing.build(ConnectionRunner(cast.root), cast.where(name))
     prove(cast.root, version)
@@ -75,9 +75,9 @@ def test_a_superusers_rights_are_not_lent(cast):
     with pytest.raises(TooMightyError) as refused:
         roles.create(ConnectionRunner(cast.root), cast.name)
     assert str(refused.value) == (
-        "operators would act with the rights of postgres, which is a superuser. A cutover runs the functions that the "
-        "input calls. Whoever owns those could become superuser when an operator switches. Next: give the control "
-        "schema to a role that is a member of the tables' owners and no more: "
+        f"operators would act with the rights of {cast.superuser}, which is a superuser. A cutover runs the functions "
+        "that the input calls. Whoever owns those could become superuser when an operator switches. Next: give the "
+        "control schema to a role that is a member of the tables' owners and no more: "
         'op.create_pgvmig_roles(owner="..."), or pgvmig roles create --owner ...'
     )
     assert names_of(cast) == []
@@ -109,13 +109,13 @@ def test_what_the_tables_owner_gains_by_an_operators_switch(cast, as_superuser):
         operator.execute("SELECT pgvmig.operator_cut_over('app.documents', 'v1')")
     seen = cast.root.execute("SELECT DISTINCT who, got FROM app.seen").fetchall()
     became = cast.value(f"SELECT rolsuper FROM pg_roles WHERE rolname = '{cast.owner}'")
-    expected = ("postgres", "everything") if as_superuser else (cast.migrator, "nothing")
+    expected = (cast.superuser, "everything") if as_superuser else (cast.migrator, "nothing")
     assert (seen, became) == ([expected], as_superuser)
 
 
 @pytest.mark.layouts
 def test_functions_that_lend_rights_are_pinned_and_nobodys(cast):
-    cast.add("v1", "body", cast.root.info.user)
+    cast.add("v1", "body", cast.superuser)
     found = cast.root.execute(
         "SELECT p.oid::regprocedure::text, p.proconfig, "
         "EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS a WHERE a.grantee = 0) "
@@ -184,7 +184,7 @@ def test_a_right_to_read_that_a_soak_took_away_stays_away(cast):
 
 
 def test_created_again_nothing_changes_and_dropped_nothing_is_left(cast):
-    cast.add("v1", "body", cast.root.info.user)
+    cast.add("v1", "body", cast.superuser)
     assert sorted(cast.create_roles()["created"]) == sorted(names_of(cast))
     before = {duty: privileges(cast, duty) for duty in DUTIES}
     run = ConnectionRunner(cast.root)
@@ -194,6 +194,8 @@ def test_created_again_nothing_changes_and_dropped_nothing_is_left(cast):
     with pytest.raises(IllegalTransitionError, match=f"this database's roles begin with {cast.name}, not with other"):
         roles.create(run, "other")
     kept = roles.drop(run)
+    events = cast.root.execute("SELECT who, source, verb FROM pgvmig.event WHERE verb LIKE '% roles'").fetchall()
+    assert events == [(cast.superuser, "sql", f"{verb} roles") for verb in ("create", "create", "drop")]
     assert kept["dropped"] == []
     assert kept["kept"][f"{cast.name}_worker"] == f"it has members: {cast.login('worker')}"
     assert [privileges(cast, duty) for duty in DUTIES] == [[]] * 4
@@ -204,6 +206,26 @@ def test_created_again_nothing_changes_and_dropped_nothing_is_left(cast):
     assert names_of(cast) == []
 
 
+def test_a_switch_between_types_with_lent_rights(cast):
+    """The current view is dropped and made anew by a role that does not own it; owner and readers keep it."""
+    ready(cast)
+    cast.create_roles()
+    with cast.connected("operator") as operator, cast.connected("reader") as reader:
+        operator.execute("SELECT pgvmig.operator_cut_over('app.documents', 'v1')")
+        half = cast.add("v2", "body", vector_type="halfvec")
+        embed(cast.root, half)
+        indexing.build(ConnectionRunner(cast.root), cast.where("v2"))
+        prove(cast.root, half)
+        operator.execute("SELECT pgvmig.operator_cut_over('app.documents', 'v2')")
+        assert reader.execute("SELECT DISTINCT pg_typeof(embedding)::text FROM app.documents_current").fetchall() == [
+            ("halfvec",)
+        ]
+        operator.execute("SELECT pgvmig.operator_roll_back('app.documents')")
+        assert reader.execute("SELECT count(*) FROM app.documents_current").fetchone() == (20,)
+    owner = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = 'app.documents_current'::regclass"
+    assert cast.value(owner) == cast.owner
+
+
 def test_two_databases_share_the_roles(cast, server):
     roles.create(ConnectionRunner(cast.root), cast.name, owner=cast.migrator)
     with server.database(installed=True) as other, other.connect() as second:
@@ -212,7 +234,7 @@ def test_two_databases_share_the_roles(cast, server):
         kept = roles.drop(ConnectionRunner(cast.root))["kept"]
         assert f"privileges for database {other.name}" in kept[f"{cast.name}_worker"] or other.name in str(kept)
         assert roles.drop(ConnectionRunner(second))["kept"] == {}
-        second.execute(sql.SQL("REASSIGN OWNED BY {} TO postgres").format(sql.Identifier(cast.migrator)))
+        second.execute(sql.SQL("REASSIGN OWNED BY {} TO CURRENT_USER").format(sql.Identifier(cast.migrator)))
 
 
 def test_what_is_no_group_of_rights_is_not_taken(cast):
@@ -227,7 +249,7 @@ def test_what_is_no_group_of_rights_is_not_taken(cast):
 
 
 def test_the_owner_must_be_able_to_switch_every_table(cast):
-    cast.add("v1", "body", cast.root.info.user)
+    cast.add("v1", "body", cast.superuser)
     cast.execute("REVOKE {owner} FROM {migrator}")
     with pytest.raises(IllegalTransitionError) as refused:
         cast.create_roles()
@@ -259,7 +281,7 @@ def test_a_revision_creates_and_drops_them(cast, tmp_path, offline):
 
 def test_the_command_line(cast, monkeypatch, capsys):
     def run(*arguments):
-        return cast.cli(monkeypatch, capsys, "postgres", "roles", *arguments)
+        return cast.cli(monkeypatch, capsys, cast.superuser, "roles", *arguments)
 
     code, refused = run("create", "--prefix", cast.name)
     assert (code, refused["error"]["type"]) == (1, "TooMightyError")
