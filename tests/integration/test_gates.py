@@ -232,6 +232,7 @@ def test_gates_can_be_asked_without_switching(connection, run, v2, layout):
     before = everything(connection)
     results = [(gate.gate, gate.passed, gate.found) for gate in gates.check(run, v2.version_id)]
     assert results == [
+        ("table", True, "the table has its key and the column of its vectors"),
         ("capture", True, "the triggers that follow the table fire always"),
         ("privacy", True, "who may not see a row may not see its vector"),
         ("parity", True, "who reads public.documents_current (1 role) finds the same through public.documents_v2"),
@@ -322,7 +323,8 @@ def test_an_unknown_gate_is_refused(run, ready):
     assert (
         str(error.value)
         == "there is no gate named coverrage. Next: use one of capture, coverage, evaluation, failed, freshness, "
-        "hashes, health, identity, index, parity, privacy, provenance, recall, visibility, way_back, standbys"
+        "hashes, health, identity, index, parity, privacy, provenance, recall, table, visibility, "
+        "way_back, standbys"
     )
 
 

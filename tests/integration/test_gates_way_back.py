@@ -95,8 +95,15 @@ def test_a_table_that_was_emptied_is_asked_for_what_is_no_matter_of_rows(table, 
     assert table.ask_all() == []  # no worker ever ran here: a project's CI
     table.ran("v1", rows=20, seconds=1)
     asked = {result.gate: result.passed for result in table.ask_all()}
-    assert asked == {"capture": True, "privacy": True, "parity": True, "index": True, "way_back": True}
+    assert asked == {"table": True, "capture": True, "privacy": True, "parity": True, "index": True, "way_back": True}
     table.execute("ALTER TABLE documents DISABLE TRIGGER USER")
     table.execute("DROP INDEX documents_embedding_v2_hnsw")
     asked = {result.gate: result.passed for result in table.ask_all()}
-    assert asked == {"capture": False, "privacy": True, "parity": True, "index": False, "way_back": False}
+    assert asked == {
+        "table": True,
+        "capture": False,
+        "privacy": True,
+        "parity": True,
+        "index": False,
+        "way_back": False,
+    }

@@ -91,6 +91,13 @@ def change(site, statements):
         run(site, f"{BEGIN};{statements};{END}")
 
 
+SWAP = (("id", "x"), ("code", "id"), ("x", "code"))
+
+
+def between(statement):
+    return f"BEGIN;{BEGIN};{statement};{END};COMMIT"
+
+
 def version(site, name):
     (found,) = (v for v in versions.all_versions(site.connection) if v.version == name)
     return found
@@ -285,14 +292,12 @@ def test_a_worker_goes_on_under_changes(documents):
     """One run, and an application that writes all the while; no vector goes to another row."""
     documents.execute("INSERT INTO documents (body) SELECT 'more ' || i FROM generate_series(1, 150) AS i")
     changes = [
-        "ALTER TABLE documents RENAME id TO x; ALTER TABLE documents RENAME code TO id;"
-        "ALTER TABLE documents RENAME x TO code",
+        ";".join(f"ALTER TABLE documents RENAME {old} TO {new}" for old, new in SWAP),
         "VACUUM FULL documents",
-        f"BEGIN;{BEGIN};ALTER TABLE documents ALTER code TYPE bigint;{END};COMMIT",
+        between("ALTER TABLE documents ALTER code TYPE bigint"),
         "ALTER TABLE documents RENAME TO papers",
         "ALTER TABLE papers ADD r uuid DEFAULT gen_random_uuid()",
-        f"BEGIN;{BEGIN.replace('documents', 'papers')};ALTER TABLE papers ALTER body TYPE varchar(90) USING upper(body);"
-        f"{END.replace('documents', 'papers')};COMMIT",
+        between("ALTER TABLE papers ALTER body TYPE varchar(90) USING upper(body)").replace("'documents'", "'papers'"),
         "ALTER TABLE papers RENAME embedding_v2 TO v2s; SELECT pgvmig.refresh_views('papers')",
     ]
     if version(documents, "v2").layout == "table":
