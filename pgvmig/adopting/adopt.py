@@ -17,6 +17,7 @@ from pgvmig.adopting import looks
 from pgvmig.adopting.looks import Options, Report
 from pgvmig.adopting.subject import Subject
 from pgvmig.catalog.connection import translated
+from pgvmig.errors import PublishedTableError
 from pgvmig.runner import ConnectionRunner
 
 
@@ -50,8 +51,15 @@ def take(subject: Subject, writer: str, *, prepared: bool) -> bool:
     Raises as `adding.adopt`, and GateError after a look that failed.
     """
     run = ConnectionRunner(subject.conn, "cli")
-    with run.transaction():
-        return adding.adopt(run, subject.where, subject.column, subject.contract, writer=writer, prepared=prepared)
+    try:
+        with run.transaction():
+            return adding.adopt(run, subject.where, subject.column, subject.contract, writer=writer, prepared=prepared)
+    except PublishedTableError as error:
+        # the database names the revision's option
+        prepare = (error.next_step or "").partition(", then alembic")[0]
+        raise PublishedTableError(
+            error.found, hazard=error.hazard, next_step=f"{prepare}, then add --published"
+        ) from None
 
 
 def notes(subject: Subject, checks: Sequence[Check], writer: str) -> list[Note]:

@@ -250,14 +250,15 @@ def _separate(subject: Subject) -> str:
 
 
 def _not_compared(subject: Subject, options: Options, error: PgvmigError) -> Check:
+    answered = error.data.get("kind") in identity.NOT_OF_THE_CONTRACT
+    what = "answers with what is not of this contract" if answered else "could not be asked"
     step = None if isinstance(error, ProviderUnavailableError) else error.next_step
-    again = adoptable.command(subject.where, subject.column, "... when it answers again")
     return Check(
         check="identity",
         passed=False,
-        found=f"provider {subject.contract.provider!r} could not be asked: {error.found}",
+        found=f"provider {subject.contract.provider!r} {what}: {error.found}",
         wanted=_wanted(options),
-        next=f"{step or again}; or --skip-identity --reason '...'",
+        next=f"{step or 'run this again when it answers'}; or --skip-identity --reason '...'",
         measured={"sampled": 0},
     )
 

@@ -33,7 +33,8 @@ PRESETS: Mapping[str, Preset] = {
     "langchain": Preset(
         made_by="LangChain's PGVector",
         table="langchain_pg_embedding",
-        columns=("id", "collection_id", "embedding", "document", "cmetadata"),
+        # its key is id, in tables of older releases uuid
+        columns=("collection_id", "embedding", "document", "cmetadata"),
         input="document",
         by="collection_id",
     ),

@@ -162,6 +162,7 @@ class AdoptEmbeddingOp(EmbeddingOp):
         """Take the vectors that `column` already has as a version, active from now on, without rewriting a row.
 
         With the writer `application` the service goes on writing them; after a cutover the worker takes over.
+        `pgvmig adopt --print-revision` writes this call, after it has compared a sample with what the model makes.
         """
         operations.invoke(cls(table, version, column, contract, writer, columns, key, schema, slot))
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Cosines of one text under two models are about this at most; a forgotten prefix leaves more in common.
 _ANOTHER_MODEL = 0.6
 # Kinds of AnswerRejectedError that say something about the model.
-_NOT_OF_THE_CONTRACT = ("dimensions", "not_finite", "zero", "norm")
+NOT_OF_THE_CONTRACT = ("dimensions", "not_finite", "zero", "norm")
 # For so many seconds a provider that does not answer, or limits the rate, is asked again.
 _PATIENCE = 30.0
 # How far lengths may be apart where the contract does not say that all are 1.
@@ -143,7 +143,7 @@ def _meaning(task: Task, others: Sequence[Comparison], middle: float | None, ref
 def _not_compared(task: Task, error: PgvmigError) -> Finding:
     """Say why nothing was compared. An answer that cannot be this contract's is evidence, an outage is not."""
     provider = task.version.contract.provider
-    answered = error.data.get("kind") in _NOT_OF_THE_CONTRACT
+    answered = error.data.get("kind") in NOT_OF_THE_CONTRACT
     what = "answers with what is not of this contract" if answered else "could not be asked"
     again = f"pgvmig verify {task.version.name} --only identity when it answers again"
     step = None if isinstance(error, ProviderUnavailableError) else error.next_step

@@ -38,7 +38,10 @@ BEGIN
     IF look.look_id IS NOT NULL AND NOT look.passed THEN
         RAISE EXCEPTION '% % is not adopted: % (%, % ago)', pgvmig.label(relation, slot), version, wrong ->> 'found',
             wrong ->> 'check', pgvmig.span(clock_timestamp() - look.measured_at)
-            USING ERRCODE = 'PV002', HINT = coalesce(wrong ->> 'next', 'pgvmig adopt --check looks again');
+            USING ERRCODE = 'PV002',
+                  HINT = concat_ws('; then ', wrong ->> 'next',
+                                   format('pgvmig adopt %s --version %s%s --check looks again', pgvmig.label(relation, slot),
+                                          version, CASE WHEN column_name <> slot THEN ' --column ' || column_name END));
     END IF;
 END
 $$;

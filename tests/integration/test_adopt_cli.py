@@ -11,6 +11,8 @@ from migrating import OwnProject
 
 from pgvmig import adding, errors
 from pgvmig.address import address
+from pgvmig.demo.models import HashModel
+from pgvmig.demo.providers import Provider
 from pgvmig.runner import ConnectionRunner
 
 V1 = address("documents", "v1")
@@ -157,6 +159,7 @@ def test_two_models_in_one_column_are_refused_and_told_apart(site, pgvmig):
     with pytest.raises(errors.GateError) as error:
         adding.adopt(ConnectionRunner(site.connection), V1, "embedding", CONTRACT)
     assert str(error.value).startswith("documents v1 is not adopted: mixed: 30 of 45 sampled")
+    assert str(error.value).endswith("; then pgvmig adopt documents --version v1 --check looks again")
     done = pgvmig("adopt", "documents", *WHO)
     assert done.code == 4
     assert done.err.splitlines()[-1] == (
@@ -210,6 +213,26 @@ def test_another_model_and_another_text_are_told(site, documents, pgvmig):
     site.execute("UPDATE documents SET body = 'passage: ' || body")
     done = pgvmig("adopt", "documents", *WHO, "--input", "substr(body, 10)", "--check", "--json")
     assert (done.code, done.json["adopted"], versions(site)) == (0, False, [])
+
+
+def test_a_provider_that_answers_otherwise_or_not_at_all(site, documents, pgvmig):
+    site.server._providers["other"] = Provider(HashModel("other", 4))
+    done = pgvmig("adopt", "documents", *WHO, "--provider", "other", "--model", "other", "--json")
+    assert done.code == 4
+    assert done.checks["identity"]["found"] == (
+        "provider 'other' answers with what is not of this contract: vector 1 of 40 has 4 dimensions, the contract "
+        "says 8"
+    )
+
+
+def test_a_published_table_waits_for_its_subscribers(site, documents, pgvmig):
+    if site.value("SELECT current_setting('wal_level')") != "logical":
+        site.connection.execute("SET client_min_messages = error")  # it warns that nobody could subscribe yet
+    site.execute("CREATE PUBLICATION docs FOR TABLE documents")
+    done = pgvmig("adopt", "documents", *WHO)
+    assert (done.code, versions(site)) == (1, [])
+    assert done.err.splitlines()[-1].endswith("), then add --published")
+    assert pgvmig("adopt", "documents", *WHO, "--published").code == 0
 
 
 def test_skipping_takes_a_reason_which_the_event_keeps(site, documents, pgvmig):

@@ -76,7 +76,7 @@ def test_without_an_active_version_there_is_no_way_back_to_lose(table):
 @pytest.mark.layouts("column")
 def test_vectors_of_the_application_are_as_good_as_they_were(table):
     table.execute("ALTER TABLE documents ADD COLUMN embedding vector(8)")
-    table.execute("UPDATE documents SET embedding = '[1,1,1,1,1,1,1,1]' WHERE id <= 10")
+    table.execute("UPDATE documents SET embedding = '[1,0,0,0,0,0,0,0]' WHERE id <= 10")
     adopt_version(table.connection, "documents", "v1", "embedding")
     table.add("v2", indexed=True)
     table.execute("UPDATE documents SET body = 'changed' WHERE id = 1")
