@@ -58,14 +58,18 @@ def operation(context: AutogenContext, op: MigrateOperation) -> str:
 
 def roll_back(context: AutogenContext, op: ops.RollBackEmbeddingOp) -> list[str]:
     """Return the call, and which revision it must follow: Alembic runs those of two lines in any order."""
-    after = f"# Revision {op.after} cut over. Write this on its line, after it: alembic revision --head ..."
-    return [*([after] if op.after else []), operation(context, op)]
+    after = f"Revision {op.after} cut over. Write this on its line, after it: alembic revision --head ..."
+    return [*(_comment(after) if op.after else []), operation(context, op)]
 
 
 def notice(_context: AutogenContext, op: NoticeOp) -> list[str]:
     """Return a comment; a body needs a statement beside it."""
-    lines = textwrap.wrap(f"WARNING: pgvmig: {op.text}", _WIDTH - 2, break_on_hyphens=False) if op.text else []
-    return [*(f"# {line}" for line in lines), *(["pass"] if op.alone else [])]
+    return [*(_comment(f"WARNING: pgvmig: {op.text}") if op.text else []), *(["pass"] if op.alone else [])]
+
+
+def _comment(text: str) -> list[str]:
+    """Return the text as comments; names in it may hold line breaks, which become spaces."""
+    return [f"# {line}" for line in textwrap.wrap(text, _WIDTH - 2, break_on_hyphens=False)]
 
 
 def _call(op: Any) -> tuple[str, list[Any], dict[str, Any]]:

@@ -138,10 +138,10 @@ def test_a_rollback_says_after_which_revision():
 
 
 def test_a_notice_is_a_comment_and_leaves_a_function_that_runs():
-    notice = NoticeOp("documents: " + "found something; " * 9)
+    notice = NoticeOp("documents: " + "found something;\nimport os\r\x0bimport sys " * 9)
     up, down = rendered(notice)
-    assert up.startswith("# WARNING: pgvmig: documents: found something;")
-    assert all(line.startswith("# ") for line in up.splitlines())
+    assert up.startswith("# WARNING: pgvmig: documents: found something; import os")
+    assert ast.parse(up).body == []
     notice.alone = True
     assert rendered(notice)[0].splitlines()[-1] == "pass"
     assert down == "pass"
