@@ -312,7 +312,7 @@ def test_the_callers_lock_timeout_comes_back(connection, run):
 
 
 def test_a_second_active_version_is_not_adopted(connection, run):
-    connection.execute("UPDATE documents SET vec = '[1,1,1,1,1,1,1,1]'")
+    connection.execute("UPDATE documents SET vec = '[1,0,0,0,0,0,0,0]'")
     adopt_version(connection, "documents", "v1", "vec")
     connection.execute("ALTER TABLE documents ADD COLUMN more vector(8)")
     with pytest.raises(errors.IllegalTransitionError) as error, connection.transaction():

@@ -39,7 +39,7 @@ class TestVersions:
     def test_adopted_ones_are_kept_fresh_after_a_cutover(self, site):
         site.documents(0, DOCUMENTS.replace("note text", "embedding vector(8)"))
         site.execute(
-            "INSERT INTO documents (body, embedding) SELECT 'old ' || i, array_fill(1, ARRAY[8])::vector "
+            "INSERT INTO documents (body, embedding) SELECT 'old ' || i, '[1,0,0,0,0,0,0,0]'::vector "
             "FROM generate_series(1, 5) AS i"
         )
         v1 = adopt_version(site.connection, "documents", "v1", "embedding", {"provider": "other", "model": "other"})

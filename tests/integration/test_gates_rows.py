@@ -143,7 +143,7 @@ def test_a_vector_without_provenance_is_nobodys(table, versions):
 @pytest.mark.layouts("column")
 def test_adopted_vectors_may_have_none_but_not_anothers(table):
     table.execute("ALTER TABLE documents ADD COLUMN embedding vector(8)")
-    table.execute("UPDATE documents SET embedding = '[1,1,1,1,1,1,1,1]' WHERE id <= 10")
+    table.execute("UPDATE documents SET embedding = '[1,0,0,0,0,0,0,0]' WHERE id <= 10")
     adopt_version(table.connection, "documents", "v1", "embedding")
     table.execute("UPDATE documents SET embedding = '[1,2,1,1,1,1,1,1]' WHERE id = 1")
     found = table.ask("provenance", "v1")
