@@ -68,9 +68,7 @@ def build(
         rows = _count(run, version.home)
         if rows == 0:
             _keep(run, where, plan)
-            _say(
-                say, f"{where.label}: an IVFFlat index takes the centres of its lists from the rows, and there are none"
-            )
+            _say(say, f"{where.label}: IVFFlat takes the centres of its lists from the rows, and there are none yet")
             return False
         plan = with_lists(plan, rows)
         wanted = _wanted(where, version, plan)
@@ -85,8 +83,11 @@ def build(
             for step in to_do:
                 indexing_partitions.take(run, wanted, step, calm)
                 if step.verb == "create":
-                    built = sql.Literal(files.text(wanted.table.beside(step.name)))
-                    run.run(files.query("indexing", "record_built", **where.literals(), index=built))
+                    run.run(files.query("indexing", "tell_searchers", **where.literals()))
+    if begins:
+        built = sql.Literal(files.text(wanted.table.beside(wanted.names.name)))
+        with run.transaction():
+            run.run(files.query("indexing", "record_built", **where.literals(), index=built))
     _validate(run, where, version)
     return bool(to_do)
 

@@ -137,8 +137,9 @@ BEGIN
     IF pgvmig.next_restore(v) IS NOT NULL THEN
         found := format('the view of %s is gone, no search goes through it', v.version);
         next := pgvmig.next_restore(v);
-    ELSIF others IS NULL AND v.adopted THEN
-        RETURN ('index', true, 'the application searched its vectors without an index',
+    ELSIF v.adopted AND NOT EXISTS (SELECT FROM pgvmig.vector_indexes(v) i WHERE i.quantize IS DISTINCT FROM 'other') THEN
+        RETURN ('index', true, coalesce(format('the application''s index, %s, serves its own queries and none through a view', others),
+                                        'the application searched its vectors without an index'),
                 'an index as good as before', next, '{}'::jsonb)::pgvmig.gate_result;
     ELSIF others IS NULL THEN
         found := 'there is no vector index on ' || quote_ident(v.vector_column);

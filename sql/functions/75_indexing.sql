@@ -69,21 +69,24 @@ BEGIN
 END
 $$;
 
--- Leave an event of an index that was built, and tell services that listen for switches: the form of their searches may be
--- another one from now on, and the index before this one goes away.
-CREATE OR REPLACE FUNCTION pgvmig.record_built(relation regclass, version text, index regclass, slot text DEFAULT 'embedding')
-RETURNS void
-LANGUAGE plpgsql
+-- Tell services that listen for switches that another index of the active version is valid: the form of their searches may
+-- be another one from now on, and the index before this one goes away.
+CREATE OR REPLACE FUNCTION pgvmig.tell_searchers(relation regclass, version text, slot text DEFAULT 'embedding') RETURNS void
+LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    v pgvmig.version := pgvmig.find_version($1, $2, $4);
-BEGIN
-    PERFORM pgvmig.record_event(v, 'index', NULL, jsonb_build_object('built', $3::text, 'as', pg_get_indexdef($3)));
-    IF v.state = 'active' THEN
-        PERFORM pg_notify('pgvmig_switch', format('%s %s', pgvmig.label($1, $4), v.version));
-    END IF;
-END
+    SELECT pg_notify('pgvmig_switch', format('%s %s', pgvmig.label($1, $3), v.version))
+    FROM pgvmig.find_version($1, $2, $3) AS v WHERE v.state = 'active'
 $$;
 
-REVOKE ALL ON FUNCTION pgvmig.plan_index, pgvmig.record_built FROM PUBLIC;
+-- Leave an event of an index that was built.
+CREATE OR REPLACE FUNCTION pgvmig.record_built(relation regclass, version text, index regclass, slot text DEFAULT 'embedding')
+RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT pgvmig.record_event(v, 'index', NULL, jsonb_build_object('built', $3::text, 'as', pg_get_indexdef($3)))
+    FROM pgvmig.find_version($1, $2, $4) AS v
+$$;
+
+REVOKE ALL ON FUNCTION pgvmig.plan_index, pgvmig.tell_searchers, pgvmig.record_built FROM PUBLIC;

@@ -4,6 +4,9 @@ SELECT pgvmig.require_backfilled({relation}, {version}, slot => {slot})
 -- name: plan_index
 SELECT pgvmig.plan_index({relation}, {version}, {plan}::jsonb, slot => {slot})
 
+-- name: tell_searchers
+SELECT pgvmig.tell_searchers({relation}, {version}, slot => {slot})
+
 -- name: record_built
 SELECT pgvmig.record_built({relation}, {version}, {index}, slot => {slot})
 

@@ -24,6 +24,8 @@ SERVING = """
     SELECT pgvmig.serving_index(v, k.definition)::text
     FROM pgvmig.version v JOIN pgvmig.contract k USING (fingerprint) WHERE v.version = 'v1'"""
 
+GATE = "SELECT passed, found FROM pgvmig.version v, pgvmig.gate_index(v, NULL) WHERE v.version = 'v1'"
+
 
 @pytest.fixture
 def connection(database):
@@ -159,11 +161,21 @@ def test_an_index_of_the_same_definition_is_taken_as_it_is(connection, run):
 
 def test_an_expression_that_no_search_uses_is_named(connection, run, v1):
     connection.execute("CREATE INDEX by_hand ON documents USING hnsw ((embedding_v1::halfvec(8)) halfvec_cosine_ops)")
-    gate = "SELECT passed, found FROM pgvmig.version v, pgvmig.gate_index(v, NULL) WHERE v.version = 'v1'"
-    assert connection.execute(gate).fetchone() == (
+    assert connection.execute(GATE).fetchone() == (
         False,
         "no valid index with vector_cosine_ops, only public.by_hand (halfvec_cosine_ops, of an expression)",
     )
+
+
+def test_an_expression_of_the_application_is_as_good_as_it_was(connection):
+    """Of an adopted column: the way back leads to what its own queries use, which no view shows."""
+    connection.execute("UPDATE documents SET vec = '[1,1,1,1,1,1,1,1]'")
+    adopt_version(connection, "documents", "v1", "vec", {"normalized": False})
+    connection.execute("CREATE INDEX by_hand ON documents USING hnsw ((vec::halfvec(8)) halfvec_cosine_ops)")
+    passed, found = connection.execute(GATE).fetchone()
+    assert passed
+    index = "public.by_hand (halfvec_cosine_ops, of an expression)"
+    assert found == f"the application's index, {index}, serves its own queries and none through a view"
 
 
 def test_a_build_of_somebody_else_is_not_dropped_as_the_remains_of_one(database, connection, run, v1):
@@ -195,7 +207,7 @@ def test_an_ivfflat_index_waits_for_rows(connection, run):
     version = add_version(connection, "documents", "v1")
     said = []
     assert not indexing.build(run, V1, method="ivfflat", say=said.append)
-    assert said == ["documents v1: an IVFFlat index takes the centres of its lists from the rows, and there are none"]
+    assert said == ["documents v1: IVFFlat takes the centres of its lists from the rows, and there are none yet"]
     assert indexes(connection) == []
     connection.execute("INSERT INTO documents SELECT i, 'text ' || i FROM generate_series(1, 3) AS i")
     embed(connection, version)

@@ -98,6 +98,8 @@ def test_one_revision_adds_the_version_and_says_which_index_it_is_to_have(projec
     assert (code, outcome) == (0, said)
     assert one(connection, INDEXES) == (HNSW,)
     assert events(connection)[-1] == {"built": f"public.{name}", "as": EVENT}
+    source = "SELECT source FROM pgvmig.event WHERE verb = 'index' ORDER BY event_id"
+    assert connection.execute(source).fetchall() == [("alembic",), ("cli",)]
     assert pgvmig("index", "documents", "v2")[:2] == (0, f"documents v2 has its index, {name}: nothing to do.\n")
     (gate,) = [
         g for g in gates.check(ConnectionRunner(connection), find(connection, V2).version_id) if g.gate == "index"
@@ -177,3 +179,18 @@ def test_the_command_says_what_cannot_be_and_what_holds_it_up(connection, pgvmig
     assert pgvmig("index", "documents", "v2", "--option", "m=8")[0] == 0
     assert one(connection, INDEXES) == (HNSW,)
     assert events(connection)[-2]["plan"] == {"method": "hnsw", "options": {"m": 8}, "quantize": None}
+
+
+def test_why_vectors_are_halfvec_is_said_when_they_are_planned_and_added(connection, project, pgvmig, caplog):
+    """Autogenerate writes the type down, so nobody need have chosen it."""
+    caplog.set_level("INFO", "pgvmig")
+    said = (
+        "3,072 dimensions are kept as halfvec, two bytes each, because an index takes 2,000 as vector; for four bytes "
+        "each say vector_type='vector' and build the index with quantize='halfvec'"
+    )
+    assert f"Mind: {said}." in pgvmig("plan", "documents", "v2", "--dimensions", "3072")[1]
+    assert "Mind: 3,072" not in pgvmig("plan", "documents", "v2", "--dimensions", "3072", "--vector-type", "vector")[1]
+    for version, dimensions in (("v2", 3072), ("v3", 2000)):
+        project.revision(f'op.add_embedding("documents", "{version}", {{**CONTRACT, "dimensions": {dimensions}}})')
+    project.upgrade()
+    assert caplog.messages == [f"documents v2: {said}"]
