@@ -49,6 +49,7 @@ docs: setup ## write docs/cli.md, the tables of docs/pacing.md and the operation
 	$(BIN)/python -m pgvmig.cli.reference > docs/cli.md
 	$(BIN)/python -m pgvmig.cli.pacing_reference docs/pacing.md
 	$(BIN)/python -m pgvmig.alembic_plugin.reference docs/alembic.md
+	$(BIN)/python tests/integration/tables/reference.py docs/tables.md
 
 bench: setup ## measure, about 15 minutes; BENCH_ARGS="--write docs/performance.md" keeps the table
 	$(BIN)/python -m bench $(BENCH_ARGS)

@@ -24,5 +24,5 @@ def roles(site):
         site.connection.execute("RESET ROLE")
     for name in names.values():
         if site.value("SELECT count(*) FROM pg_roles WHERE rolname = %s", name):
-            site.connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(name)))
+            site.connection.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(sql.Identifier(name)))
             site.connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))

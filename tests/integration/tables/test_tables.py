@@ -1,11 +1,16 @@
 """Every shape of table, in both layouts, through its whole life with the real worker."""
 
+from pathlib import Path
+
 import pytest
-from shape import BOTH, Row, Shape
+import reference
+from shape import BOTH, Shape
 from shapes import SHAPES
 from whole_life import Life, live
 
 from pgvmig.errors import ConflictError
+
+PAGE = Path(__file__).parents[3] / "docs" / "tables.md"
 
 
 def cases(*choose):
@@ -51,6 +56,47 @@ def test_every_shape_has_a_name_and_rows_of_its_own():
     rows = [(row.group, row.what) for shape in SHAPES for row in shape.rows]
     assert len(set(names)) == len(names)
     assert len(set(rows)) == len(rows)
+    assert {group for group, _ in rows} == set(reference.GROUPS)
 
 
-SLOT = Shape(name="slots", rows=[Row("Columns", "several embeddings (slots)")], columns="id bigint PRIMARY KEY")
+def test_the_page_is_what_the_suite_would_write():
+    text = PAGE.read_text(encoding="utf-8")
+    assert reference.render(text) == text, "make docs"
+
+
+@pytest.mark.layouts
+def test_two_slots_of_one_table_live_side_by_side(site, roles, layout):
+    """One has the column layout, the other the test's; neither touches the other's vectors."""
+    first = Life(site, Shape(name="first", rows=[]), "column", roles)
+    second = Life(
+        site, Shape(name="second", rows=[], slot="other", input="body || ' n ' || n"), layout, roles, made=True
+    )
+    for life in (first, second):
+        life.add("v1")
+    first.fill("v1")
+    for life in (first, second):
+        assert life.problems("v1") == []
+        life.index("v1")
+        life.verify("v1")
+        life.cut_over("v1")
+    first.remember("v1 active")
+    second.add("v2")
+    first.write()
+    first.fill("v1")
+    assert [second.problems(version) for version in ("v1", "v2")] == [[], []]
+    second.index("v2")
+    second.verify("v2")
+    second.cut_over("v2")
+    first.look()
+    second.retire("v1")
+    first.look()
+    first.empty()
+    second.add("v1")
+    second.index("v1")
+    second.roll_back("v2")
+    second.drop("v2")
+    assert first.changed_since("v1 active") == []
+    for life in (second, first):
+        life.roll_back("v1")
+        life.drop("v1")
+    assert first.changed_since("bare") == []
