@@ -58,6 +58,22 @@ def test_the_plugin_is_registered(clean: Path) -> None:
     assert done.stdout.strip() == "add_embedding"
 
 
+def test_scaffold_and_the_demos_project(clean: Path, tmp_path: Path) -> None:
+    """What is copied from the package, and what needs no more than the core."""
+    init = [clean / "alembic", "init", "migrations"]
+    subprocess.run(init, cwd=tmp_path, capture_output=True, check=True)
+    done = run(clean, "scaffold", "--config", str(tmp_path / "alembic.ini"), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["deploy"] == "alembic upgrade main@head"
+    code = (
+        "import sys; from pathlib import Path; from pgvmig.demo.project import Project; Project(Path(sys.argv[1]), '')"
+    )
+    demo = tmp_path / "demo"
+    subprocess.run([clean / "python", "-c", code, str(demo)], capture_output=True, check=True, cwd="/")
+    assert 'model="wordllama"' in (demo / "models.py").read_text(encoding="utf-8")
+    assert len(list((demo / "versions").glob("*.py"))) == 4
+
+
 def test_what_is_missing_says_how_to_get_it(clean: Path, database) -> None:
     run(clean, "init", PGVMIG_DSN=database.dsn)
     for command, extra in (("backfill", "pgvmig[worker]"), ("demo", "pgvmig[demo]")):
