@@ -174,6 +174,16 @@ def drop(run: Runner, where: Address, *, method: str = "hnsw") -> None:
                 indexing_partitions.drop(run, where.table, name)
             else:
                 run.run(files.query("indexing", "drop_index", index=where.table.beside(name)))
+        if version is not None and not partitioned and not run.offline:
+            for index in _of_the_table_before_its_rename(run, where, method):
+                run.run(files.query("indexing", "drop_index", index=index))
+
+
+def _of_the_table_before_its_rename(run: Runner, where: Address, method: str) -> list[sql.SQL]:
+    """Return the version's indexes of that method which are still called after what the table was called."""
+    indexes = run.run(files.query("indexing", "version_indexes", **where.literals()))
+    end = f"_{vector_column(where.slot, where.version)}_{method}"
+    return [sql.SQL(index["name"]) for index in indexes if index["name"].rstrip('"').endswith(end)]
 
 
 def drop_all(run: Runner, where: Address) -> int:

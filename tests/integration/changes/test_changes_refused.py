@@ -10,8 +10,11 @@ from migrating import OwnProject
 from vectors import cut_over
 from viewing import columns, definition, identity
 
+from pgvmig import indexing
+from pgvmig.address import address
 from pgvmig.catalog import versions
 from pgvmig.errors import ConflictError
+from pgvmig.runner import ConnectionRunner
 
 DOCUMENTS = """
 CREATE TABLE documents (
@@ -315,6 +318,17 @@ def test_a_worker_goes_on_under_changes(documents):
         stop.set()
     assert documents.value("SELECT count(DISTINCT run_id) FROM pgvmig.backfill_run WHERE ended_why = 'signal'") == 1
     assert [documents.problems(version(documents, v)) for v in ("v1", "v2")] == [[], []]
+
+
+@pytest.mark.layouts
+def test_an_index_is_dropped_by_another_name_of_its_table(documents):
+    run_ = ConnectionRunner(documents.connection)
+    indexing.build(run_, address("documents", "v2"))
+    indexes = "SELECT count(*) FROM pgvmig.version v, pgvmig.vector_indexes(v) WHERE v.version = 'v2'"
+    documents.execute("ALTER TABLE documents RENAME TO papers")
+    assert documents.value(indexes) == 1
+    indexing.drop(run_, address("papers", "v2"))
+    assert documents.value(indexes) == 0
 
 
 @pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
