@@ -75,6 +75,11 @@ class UserProject:
         """Return the names of the revisions' files."""
         return sorted(path.name for path in (self.folder / "migrations" / "versions").glob("*.py"))
 
+    def revision_of(self, message: str) -> str:
+        """Return the id of the revision with that message, as it is in the name of its file."""
+        (found,) = [name for name in self.files() if name.split("_", 1)[1] == f"{message}.py"]
+        return found.split("_", 1)[0]
+
     def alembic(self, *arguments: str) -> str:
         """Run `alembic`; returns what it printed, raises RuntimeError with it."""
         line = CommandLine(prog="alembic")
