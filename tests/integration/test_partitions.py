@@ -18,11 +18,11 @@ NEW = "CREATE TABLE documents_3 PARTITION OF documents FOR VALUES FROM (200) TO 
 @pytest.mark.layouts
 @pytest.mark.parametrize("definition", [RANGE, LIST, HASH], ids=["range", "list", "hash"])
 def test_every_row_of_every_partition_gets_its_vector(site, definition):
-    documents(site, definition)
+    documents(site, definition, rows=25)
     version = site.version()
     insert(site, 102, 10)
     result = site.run()
-    assert next(iter(result.versions.values())).written == 130
+    assert next(iter(result.versions.values())).written == 60
     assert site.problems(version) == []
     assert site.state(version) == "ready"
     assert site.repeated() == 0
@@ -45,9 +45,8 @@ def test_walk_reads_ranges_of_every_partitions_pages_and_nothing_else(site):
     assert (len(found), len({place.block for place in found})) == (first_pages, 2)
 
 
-@pytest.mark.layouts
 def test_a_range_has_fewer_pages_the_more_partitions_there_are(site, monkeypatch):
-    documents(site, HASH, rows=300)
+    documents(site, HASH, rows=120)
     version = site.version()
     leased = []
     look = "SELECT first_block, last_block, end_block FROM pgvmig.lease JOIN pgvmig.backfill USING (version_id)"
@@ -149,16 +148,16 @@ class TestPartitionsThatComeAndGo:
         assert self.coverage(site)[0]
 
     def test_rows_of_one_that_is_attached_while_the_walk_is_on_are_taken_by_it(self, site, monkeypatch):
-        documents(site, rows=60)
+        documents(site, rows=30)
         version = site.version()
-        waiting = [lambda: self.attach(site, 30)]
+        waiting = [lambda: self.attach(site, 20)]
         monkeypatch.setattr(
             faults, "reach", lambda point: waiting.pop()() if waiting and point == "before-commit" else None
         )
         site.run(batch_size=10)
         assert waiting == []
         assert site.problems(version) == []
-        assert site.value("SELECT count(*) FROM documents_v2") == 150
+        assert site.value("SELECT count(*) FROM documents_v2") == 80
 
     @pytest.mark.parametrize(
         "statement",
