@@ -1,18 +1,22 @@
 """Every vector type, metric, access method and quantisation: built, proved by plans, switched to, searched, dropped."""
 
+from dataclasses import replace
+
 import numpy as np
 import psycopg
 import pytest
 from lifecycle import add_version
 from vectors import cut_over, write
 
-from pgvmig import indexing
+from pgvmig import indexing, smoke
 from pgvmig.address import address
 from pgvmig.checks import gates
 from pgvmig.checks.evidence import Options
 from pgvmig.checks.verify import verify
 from pgvmig.contract import METRICS
 from pgvmig.errors import UsageError
+from pgvmig.evaluation.judged import Query
+from pgvmig.evaluation.searching import Side
 from pgvmig.reading import Searcher
 from pgvmig.runner import ConnectionRunner
 from pgvmig.space import find_space
@@ -227,6 +231,26 @@ def test_a_filtered_search_returns_as_many_rows_as_were_asked_for(database, conn
     settings = {"iterative_scan": "off", "probes": 1, "oversample": 1}
     connection.execute("SELECT pgvmig.set_search('documents', 'v1', %s)", [psycopg.types.json.Jsonb(settings)])
     assert len(search(reader, limit=4, **asked)) < 4
+
+
+def test_smoke_queries_and_evaluations_ask_in_the_form_of_the_index(connection):
+    """A pilot compares every candidate, so it does without."""
+    version = add_version(connection, "documents", "v1", {"dimensions": DIMENSIONS})
+    write(connection, version, VECTORS)
+    indexing.build(ConnectionRunner(connection), V1, quantize="binary")
+    cut_over(connection, version)
+    connection.execute("SET enable_seqscan = off; SET enable_sort = off")
+    smoke.add(connection, "documents", "anything", str(nearest("cosine", VECTORS, 1)[0]))
+    (outcome,) = smoke.run(connection, "documents", open_embedder=lambda _: Fixed(QUERY))
+    assert (outcome.as_expected, outcome.error) == (True, None)
+    assert connection.execute("SELECT sum(scans) FROM pgvmig.own_index_scan").fetchone() == (1,)
+    space = find_space(connection, version.relation, "embedding", "v1")
+    side = Side(version_id=version.version_id, space=space, key_columns=["id"])
+    asked = Query(id="q", text="anything")
+    assert '"binary_quantize"(w."embedding")::bit(64)' in side.statement(asked)
+    assert side.settings(1, 20)["hnsw.ef_search"] == "200"
+    pilot = replace(side, condition=psycopg.sql.SQL("true"))
+    assert "binary_quantize" not in pilot.statement(asked)
 
 
 def test_recall_is_that_of_the_search_that_ranks_again(connection):
