@@ -105,6 +105,7 @@ def _install_functions(run: Runner) -> None:
     for path in files.files("functions"):
         for statement in files.statements(path):
             run.run(sql.SQL(statement))
+    run.run(files.query("roles", "follow"))
 
 
 def _record(run: Runner, target: int) -> None:

@@ -225,6 +225,7 @@ BEGIN
 END
 $$;
 
+-- The inverse of grant_roles.
 CREATE OR REPLACE FUNCTION pgvmig.revoke_roles() RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -280,6 +281,3 @@ REVOKE ALL ON FUNCTION
     pgvmig.keep_owner, pgvmig.hand_over, pgvmig.create_roles, pgvmig.create_role, pgvmig.join_role, pgvmig.grant_roles,
     pgvmig.drop_roles, pgvmig.revoke_roles, pgvmig.drop_role, pgvmig.record_roles
 FROM PUBLIC;
-
--- A newer toolkit brings functions and tables that the roles of this database do not have yet.
-SELECT pgvmig.keep_owner(), pgvmig.grant_roles();

@@ -3,6 +3,10 @@
 -- name: create
 SELECT pgvmig.create_roles(prefix => {prefix}, owner => {owner}, allow_superuser => {allow_superuser})
 
+-- name: follow
+-- A newer toolkit brings functions and tables that the roles of this database do not have yet.
+SELECT pgvmig.keep_owner(), pgvmig.grant_roles()
+
 -- name: drop
 SELECT pgvmig.drop_roles()
 
