@@ -201,10 +201,15 @@ def test_changes_one_after_the_other(changing):
             cut_over(changing.connection, current(changing, "v2"))
         changing.run()
         assert {v.version: changing.problems(v) for v in both(changing)} == {"v1": [], "v2": []}, change.row
-        failed = {name for name, gate in gates(changing, "v2").items() if not gate.passed}
-        assert not failed & {"table", "capture", "privacy", "parity", "provenance", "coverage", "freshness"}, change.row
-        for version in both(changing):
-            assert rendered_by_sql(changing.connection, version) == definition(changing.connection, view_of(version))
+        if number % 4 == 1 or number == len(CHANGES) - 1:
+            failed = {name for name, gate in gates(changing, "v2").items() if not gate.passed}
+            assert not failed & {"table", "capture", "privacy", "parity", "provenance", "coverage", "freshness"}, (
+                change.row
+            )
+            for version in both(changing):
+                assert rendered_by_sql(changing.connection, version) == definition(
+                    changing.connection, view_of(version)
+                )
     roll_back(changing.connection, current(changing, "v2"))
     assert "x" not in columns(changing.connection, "documents_current")
     assert list(columns(changing.connection, "documents_current"))[:4] == ["id", "title", "body", "code"]
