@@ -177,7 +177,8 @@ BEGIN
     FOR v IN SELECT x.* FROM pgvmig.version x WHERE x.relation = $1 AND x.state <> 'retired' ORDER BY x.version_id LOOP
         queued := queued + pgvmig.follow_version(v, c, rekeyed);
     END LOOP;
-    PERFORM pgvmig.remake_views(c);
+    PERFORM pgvmig.remake_views(c), pgvmig.keep_owner();
+    PERFORM pgvmig.grant_version(x) FROM pgvmig.version x WHERE x.relation = $1 AND x.state <> 'retired';
     DELETE FROM pgvmig.table_change x WHERE x.relation = $1;
     outcome := jsonb_build_object(
         'dropped', (SELECT coalesce(jsonb_agg(k.name ORDER BY k.number), '[]') FROM pgvmig.columns_before(c) k WHERE k.gone),

@@ -170,6 +170,27 @@ def test_a_column_that_comes_later_is_readable_once_views_show_it(cast):
             reader.execute("UPDATE app.documents SET later = 8")
 
 
+@pytest.mark.layouts
+def test_rights_outlive_a_change_of_the_table(cast):
+    cast.create_roles()
+    cast.add("v1", "body")
+    with cast.root.transaction():
+        cast.root.execute(
+            "SELECT pgvmig.begin_table_change('app.documents'); "
+            "ALTER TABLE app.documents ALTER body TYPE varchar(200); "
+            "ALTER TABLE app.documents ADD number bigint GENERATED ALWAYS AS IDENTITY UNIQUE NOT NULL; "
+            "SELECT pgvmig.end_table_change('app.documents', '{number}')"
+        )
+    with cast.connected("reader") as reader, cast.connected("worker") as worker:
+        assert reader.execute("SELECT count(body) FROM app.documents_v1").fetchone() == (0,)
+        assert (
+            len(worker.execute("SELECT pgvmig.app_documents_v1_text(body), number FROM app.documents").fetchall()) == 20
+        )
+        worker.execute("DELETE FROM pgvmig.app_documents_v1_stale")
+        with pytest.raises(pg.InsufficientPrivilege):
+            worker.execute("SELECT secret FROM app.documents")
+
+
 def test_a_right_to_read_that_a_soak_took_away_stays_away(cast):
     ready(cast)
     cast.create_roles()
