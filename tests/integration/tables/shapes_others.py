@@ -153,7 +153,9 @@ AROUND = [
     ),
     Shape(
         name="partitioned",
-        rows=[Row("Columns", "declarative partitions", "rows move between them; see [Partitioned tables](partitions.md)")],
+        rows=[
+            Row("Columns", "declarative partitions", "rows move between them; see [Partitioned tables](partitions.md)")
+        ],
         options="PARTITION BY HASH (id)",
         after="CREATE TABLE part_0 PARTITION OF documents FOR VALUES WITH (MODULUS 2, REMAINDER 0); "
         "CREATE TABLE part_1 PARTITION OF documents FOR VALUES WITH (MODULUS 2, REMAINDER 1)",
