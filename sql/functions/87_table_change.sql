@@ -67,6 +67,7 @@ AS $$
     WHERE p.pronamespace = 'pgvmig'::regnamespace AND p.proname = pgvmig.fit(v.object_name || suffix)
 $$;
 
+-- Give a version's functions, made anew, the owners and callers that they had.
 CREATE OR REPLACE FUNCTION pgvmig.restore_function_rights(rights jsonb) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

@@ -323,7 +323,7 @@ def test_on_either_major_and_in_another_schema(site):
         f'INSERT INTO "App"."My ""docs" SELECT i, ({NOISE.format(90)}), \'f\', \'b\' FROM generate_series(1, 200) AS i'
     )
     found = subject.plan(ConnectionRunner(site.connection), 'App."My ""docs".title', "v1", dimensions=3072)
-    assert (found.target, found.vector_type, found.rows) == ('App.My "docs.title', "halfvec", 200)
+    assert (found.target, found.vector_type, found.rows) == ('App."My ""docs".title', "halfvec", 200)
     # texts of 2,880 bytes are in the TOAST table: on 16 that is concluded from their length
     assert found.sample.row_bytes < 60
     assert found.sample.row_bytes_with_vector < 140
