@@ -567,12 +567,6 @@ BEGIN
 END
 $$;
 
--- What a version's own functions are called, after its object_name; those that use others first.
-CREATE OR REPLACE FUNCTION pgvmig.capture_suffixes() RETURNS text[]
-LANGUAGE sql IMMUTABLE
-RETURN ARRAY['_capture', '_provenance', '_mark', '_forget', '_settle', '_drop_vector', '_take_vector', '_changed', '_moved',
-             '_revectored', '_rewritten', '_text', '_input'];
-
 -- The inverse of create_capture.
 CREATE OR REPLACE FUNCTION pgvmig.drop_capture(v pgvmig.version) RETURNS void
 LANGUAGE plpgsql

@@ -52,6 +52,12 @@ AS $$
 DECLARE
     i record;
 BEGIN
+    -- Most tables have plain HNSW indexes only. Every search asks: this answers in a third of the time.
+    IF NOT EXISTS (SELECT FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid JOIN pg_am m ON m.oid = c.relam
+                   WHERE x.indrelid = v.vector_relation
+                     AND (m.amname = 'ivfflat' OR m.amname = 'hnsw' AND x.indkey[0] = 0)) THEN
+        RETURN v.search;
+    END IF;
     SELECT x.* INTO i FROM pgvmig.searched_index(v) AS x;
     IF i.quantize IS NULL AND i.method IS DISTINCT FROM 'ivfflat' THEN
         RETURN v.search;
