@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -21,7 +21,7 @@ from pgvmig.home import Home
 from pgvmig.index_plan import METHODS, IndexPlan
 from pgvmig.layouts import ddl
 from pgvmig.names import fit, vector_column
-from pgvmig.one_index import Names, Wanted
+from pgvmig.one_index import Found, Names, Step, Wanted
 from pgvmig.runner import Added, Runner, decoded, one
 
 # Up to so many rows a list for every thousand; above, the square root of their number.
@@ -72,6 +72,7 @@ def build(
             return False
         plan = with_lists(plan, rows)
         wanted = _wanted(where, version, plan)
+    wanted = _with_earlier_names(run, where, wanted)
     to_do = one_index.to_do(run, wanted)
     begins = any(step.verb == "create" for step in to_do)
     run.note(f"pgvmig: index {where.label}; without a lock on the table, and not inside a transaction")
@@ -79,17 +80,24 @@ def build(
         run.run(files.query("indexing", "require_backfilled", **where.literals()))
     _keep(run, where, asked)
     if to_do:
-        with run.outside_transaction(), _without_timeouts(run):
-            for step in to_do:
-                indexing_partitions.take(run, wanted, step, calm)
-                if step.verb == "create":
-                    run.run(files.query("indexing", "tell_searchers", **where.literals()))
-    if begins:
+        _take(run, where, wanted, to_do, calm)
+    _validate(run, where, version)
+    return bool(to_do)
+
+
+def _take(
+    run: Runner, where: Address, wanted: Wanted, to_do: Sequence[Step], calm: Callable[[Table], None] | None
+) -> None:
+    """Take the steps, and leave an event of an index that was built."""
+    with run.outside_transaction(), _without_timeouts(run):
+        for step in to_do:
+            indexing_partitions.take(run, wanted, step, calm)
+            if step.verb == "create":
+                run.run(files.query("indexing", "tell_searchers", **where.literals()))
+    if any(step.verb == "create" for step in to_do):
         built = sql.Literal(files.text(wanted.table.beside(wanted.names.name)))
         with run.transaction():
             run.run(files.query("indexing", "record_built", **where.literals(), index=built))
-    _validate(run, where, version)
-    return bool(to_do)
 
 
 def planned(run: Runner, where: Address) -> IndexPlan | None:
@@ -159,37 +167,58 @@ def _without_timeouts(run: Runner) -> Iterator[None]:
             run.run(files.query("indexing", "reset_statement_timeout"))
 
 
-def drop(run: Runner, where: Address, *, method: str = "hnsw") -> None:
-    """Drop the index that `build` built, and forget that there is to be one."""
+def drop(
+    run: Runner, where: Address, *, method: str = "hnsw", version_stays: bool = False, destroy: bool = False
+) -> None:
+    """Drop the index that `build` built, and forget that there is to be one. A version that is not there has none.
+
+    `version_stays`: it is to be searched without an index. Else its vectors are to be dropped next, and where that
+    would be refused (`destroy` as there) this is refused as well, before anything is done: raises ConflictError,
+    DestructionRefusedError.
+    """
     where = resolved(run, where)
     # a script of the way down has no revision that adds the version: then it has its column's usual name
-    known = where in run.memory or not run.offline
-    version = _version(run, where) if known else None
+    version = _known(run, where)
+    if version is None and not run.offline:
+        return
+    if not version_stays:
+        run.note(f"pgvmig: drop the index of {where.label}; refused while searches need it, or vectors would be lost")
+        gives_up = sql.Literal(destroy)
+        run.run(files.query("indexing", "require_droppable_index", **where.literals(), destroy=gives_up))
     names = Names(index_name(where, version, method))
     partitioned = version is not None and indexing_partitions.is_partitioned(run, version.home.table)
+    earlier = _earlier_names(run, where, method)
     _keep(run, where, None)
     with run.outside_transaction():
-        for name in (names.name, names.beside):
+        for name in dict.fromkeys((names.name, names.beside, *earlier)):
             if partitioned:
                 indexing_partitions.drop(run, where.table, name)
             else:
                 run.run(files.query("indexing", "drop_index", index=where.table.beside(name)))
-        if version is not None and not partitioned and not run.offline:
-            for index in _of_the_table_before_its_rename(run, where, method):
-                run.run(files.query("indexing", "drop_index", index=index))
 
 
-def _of_the_table_before_its_rename(run: Runner, where: Address, method: str) -> list[sql.SQL]:
-    """Return the version's indexes of that method which are still called after what the table was called."""
-    indexes = run.run(files.query("indexing", "version_indexes", **where.literals()))
-    end = f"_{vector_column(where.slot, where.version)}_{method}"
-    return [sql.SQL(index["name"]) for index in indexes if index["name"].rstrip('"').endswith(end)]
+def _earlier_names(run: Runner, where: Address, method: str) -> list[str]:
+    """Return how indexes of the version are called that got their names when the table had another one."""
+    if run.offline:
+        return []
+    end = sql.Literal(f"_{vector_column(where.slot, where.version)}_{method}")
+    return [row["name"] for row in run.run(files.query("indexing", "named_before", **where.literals(), end=end))]
+
+
+def _with_earlier_names(run: Runner, where: Address, wanted: Wanted) -> Wanted:
+    """Return what is wanted, with the earlier names of indexes that are another; one that is right serves as it is."""
+    if run.offline:
+        return wanted
+    states = one_index.states_on(run, wanted)
+    earlier = [name for method in METHODS for name in _earlier_names(run, where, method)]
+    others = [name for name in earlier if name not in wanted.names.ours and states.get(name) is not Found.RIGHT]
+    return replace(wanted, names=replace(wanted.names, others=(*wanted.names.others, *dict.fromkeys(others))))
 
 
 def drop_all(run: Runner, where: Address) -> int:
     """Drop every vector index on a column that pgvmig made, before the column goes. Returns the bytes freed."""
     if run.offline:
-        drop(run, where)
+        drop(run, where, version_stays=True)
         return 0
     indexes = run.run(files.query("indexing", "version_indexes", **where.literals()))
     # waits for whoever has the table open, without keeping anybody waiting: a timeout would leave an invalid index
@@ -205,11 +234,24 @@ def drop_all(run: Runner, where: Address) -> int:
 
 
 def _version(run: Runner, where: Address) -> Added:
+    version = _known(run, where)
+    if version is None and run.offline:
+        raise UsageError(
+            f"{where.label}: offline SQL knows a version only from the revision that adds it",
+            next_step="begin the range with that revision: alembic upgrade <the one before it>:head --sql",
+        )
+    if version is None:
+        raise NotFoundError(f"there is no {where.label}", next_step="op.add_embedding() adds it")
+    return version
+
+
+def _known(run: Runner, where: Address) -> Added | None:
+    """Return what the catalog knows of the version, or offline the script; None when that is nothing."""
     if run.offline:
-        return _remembered(run, where)
+        return run.memory.get(where)
     rows = run.run(files.query("adding", "version_facts", **where.literals()))
     if not rows:
-        raise NotFoundError(f"there is no {where.label}", next_step="op.add_embedding() adds it")
+        return None
     (row,) = rows
     home = Home(
         layout=row["layout"],
@@ -220,15 +262,6 @@ def _version(run: Runner, where: Address) -> Added:
         embedded_at=row["embedded_at_column"],
     )
     return Added(Contract.of(decoded(row["definition"])), home, row["adopted"])
-
-
-def _remembered(run: Runner, where: Address) -> Added:
-    if where not in run.memory:
-        raise UsageError(
-            f"{where.label}: offline SQL knows a version only from the revision that adds it",
-            next_step="begin the range with that revision: alembic upgrade <the one before it>:head --sql",
-        )
-    return run.memory[where]
 
 
 def _validate(run: Runner, where: Address, version: Added) -> None:

@@ -146,7 +146,7 @@ def _index(subject: Subject, version: RecordedVersion) -> list[MigrateOperation]
         if there is None:
             return []
         log.info("Detected that %s %s has an index that is not declared", subject.label, version.name)
-        drop = ops.DropEmbeddingIndexOp(method=there.method, **subject.named(version.name))
+        drop = ops.DropEmbeddingIndexOp(method=there.method, version_stays=True, **subject.named(version.name))
         drop.undone_by(_index_op(subject, version.name, there))
         return [drop]
     wanted = IndexPlan(embedding.index, embedding.index_options, embedding.quantize)
@@ -154,8 +154,11 @@ def _index(subject: Subject, version: RecordedVersion) -> list[MigrateOperation]
         return []
     log.info("Detected another index for %s %s", subject.label, version.name)
     change = _index_op(subject, version.name)
-    if there is not None:
-        change.undone_by(_index_op(subject, version.name, there))
+    change.undone_by(
+        ops.DropEmbeddingIndexOp(method=wanted.method, version_stays=True, **subject.named(version.name))
+        if there is None
+        else _index_op(subject, version.name, there)
+    )
     return [change]
 
 

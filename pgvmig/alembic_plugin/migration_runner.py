@@ -47,7 +47,8 @@ class MigrationRunner:
     def note(self, text: str) -> None:
         """See Runner."""
         if self.offline:
-            self._context.impl.static_output("\n".join(f"-- {line}" for line in text.splitlines()))
+            lines = (line if line.startswith("--") else f"-- {line}" for line in text.splitlines())
+            self._context.impl.static_output("\n".join(lines))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -252,10 +252,17 @@ class DropEmbeddingIndexOp(EmbeddingOp):
     name = "drop_embedding_index"
 
     def __init__(
-        self, table: str, version: str, method: str = "hnsw", schema: str | None = None, slot: str = "embedding"
+        self,
+        table: str,
+        version: str,
+        method: str = "hnsw",
+        schema: str | None = None,
+        slot: str = "embedding",
+        version_stays: bool = False,
     ) -> None:
         super().__init__(table, version, schema, slot)
         self.method = method
+        self.version_stays = version_stays
 
     @classmethod
     def drop_embedding_index(
@@ -266,9 +273,16 @@ class DropEmbeddingIndexOp(EmbeddingOp):
         method: str = "hnsw",
         schema: str | None = None,
         slot: str = "embedding",
+        version_stays: bool = False,
     ) -> None:
-        """Undo `index_embedding`, CONCURRENTLY."""
-        operations.invoke(cls(table, version, method, schema, slot))
+        """Undo `index_embedding`, CONCURRENTLY, on the way down to `drop_embedding`.
+
+        When that is refused, the index would be gone already. So this is refused before: while the version has vectors,
+        unless `-x pgvmig_drop=documents.v2` gives them up, and while it is active or the way back.
+        `version_stays=True` drops the index alone; autogenerate writes it where a model no longer declares one. For
+        one run, `-x pgvmig_drop_index=documents.v2` says the same.
+        """
+        operations.invoke(cls(table, version, method, schema, slot, version_stays))
 
 
 class SwitchOp(EmbeddingOp):

@@ -56,6 +56,49 @@ BEGIN
 END
 $$;
 
+-- Raises when the index of a version must stay: on the way down op.drop_embedding() comes next, and where that is refused the
+-- index would be gone by then, dropped outside any transaction. What a version without vectors loses is built in no time.
+CREATE OR REPLACE FUNCTION pgvmig.require_droppable_index(
+    relation regclass, version text, slot text DEFAULT 'embedding', destroy boolean DEFAULT false
+) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v pgvmig.version;
+    has_vectors boolean;
+    successor text;
+    name text := format('%s %s', pgvmig.label($1, $3), $2);
+    told text := format('alembic -x pgvmig_drop_index=%s.%s', pgvmig.label($1, $3), $2);
+BEGIN
+    SELECT x.* INTO v FROM pgvmig.version x WHERE x.relation = $1 AND x.version = $2 AND x.slot = $3;
+    IF v.version_id IS NULL OR v.state = 'retired' THEN
+        RETURN;
+    END IF;
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE %I IS NOT NULL)', v.vector_relation, v.vector_column) INTO has_vectors;
+    IF NOT has_vectors THEN
+        RETURN;
+    END IF;
+    SELECT x.version INTO successor FROM pgvmig.version x
+    WHERE x.activated_from = v.version_id AND x.state IN ('active', 'retained') ORDER BY x.version_id LIMIT 1;
+    IF v.state = 'active' THEN
+        RAISE EXCEPTION '% is active, its index is not dropped', name
+            USING ERRCODE = 'PV004', DETAIL = 'Every search would compare all vectors, one by one.',
+                  HINT = format('pgvmig rollback %s; or to search without an index, %s', pgvmig.label($1, $3), told);
+    ELSIF successor IS NOT NULL THEN
+        RAISE EXCEPTION '% is the way back from %, its index is not dropped', name, successor
+            USING ERRCODE = 'PV004', DETAIL = 'After a rollback every search would compare all vectors, one by one.',
+                  HINT = format('op.retire_embedding drops it with the vectors; or to drop the index alone, %s', told);
+    ELSIF NOT destroy THEN
+        RAISE EXCEPTION '% has vectors, its index is not dropped', name
+            USING ERRCODE = 'PV007',
+                  DETAIL = 'To drop the version as well would be refused, and the index would be gone by then.',
+                  HINT = format('alembic -x pgvmig_drop=%s.%s downgrade ... drops both; for the index alone, %s',
+                                pgvmig.label($1, $3), $2, told);
+    END IF;
+END
+$$;
+
 -- An interrupted CREATE INDEX CONCURRENTLY leaves an invalid index, on which IF NOT EXISTS succeeds.
 CREATE OR REPLACE FUNCTION pgvmig.require_valid_index(index regclass) RETURNS void
 LANGUAGE plpgsql STABLE

@@ -4,6 +4,9 @@ SELECT pgvmig.require_backfilled({relation}, {version}, slot => {slot})
 -- name: plan_index
 SELECT pgvmig.plan_index({relation}, {version}, {plan}::jsonb, slot => {slot})
 
+-- name: require_droppable_index
+SELECT pgvmig.require_droppable_index({relation}, {version}, {slot}, destroy => {destroy})
+
 -- name: tell_searchers
 SELECT pgvmig.tell_searchers({relation}, {version}, slot => {slot})
 
@@ -81,6 +84,16 @@ ALTER TABLE {table} VALIDATE CONSTRAINT {check}
 SELECT 1 AS there FROM pg_constraint
 WHERE conrelid = {relation}::regclass AND conname = {check} AND NOT convalidated
 
+-- name: named_before
+-- Indexes of a version that we named after what the table was called then: the diary knows them, or their names' end.
+SELECT c.relname AS name
+FROM pgvmig.version v, pgvmig.vector_indexes(v) AS i JOIN pg_class c ON c.oid = i.index
+WHERE v.relation = {relation}::regclass AND v.slot = {slot} AND v.version = {version} AND NOT v.adopted
+  AND (right(c.relname, length({end})) = {end}
+       OR EXISTS (SELECT FROM pgvmig.event e
+                  WHERE e.verb = 'index' AND e.slot = v.slot AND e.version = v.version
+                    AND (parse_ident(e.detail ->> 'built'))[2] = c.relname))
+
 -- name: version_indexes
 SELECT i.index::text AS name, (SELECT sum(pg_relation_size(l)) FROM pgvmig.leaves(i.index) l)::bigint AS bytes,
        EXISTS (SELECT FROM pg_class c WHERE c.oid = i.index AND c.relkind = 'I') AS partitioned
@@ -94,6 +107,6 @@ SELECT p.phase, p.blocks_done, p.blocks_total, p.tuples_done, p.tuples_total,
 FROM pg_stat_progress_create_index p WHERE p.pid = %(pid)s
 
 -- name: built
-SELECT i.index::text AS index, i.method, i.quantize, i.options, (SELECT sum(pg_relation_size(l)) FROM pgvmig.leaves(i.index) l)::bigint AS bytes
+SELECT pgvmig.label(i.index, 'embedding') AS index, i.method, i.quantize, i.options, (SELECT sum(pg_relation_size(l)) FROM pgvmig.leaves(i.index) l)::bigint AS bytes
 FROM pgvmig.version v, pgvmig.searched_index(v) AS i
 WHERE v.version_id = %(version_id)s

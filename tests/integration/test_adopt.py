@@ -357,7 +357,7 @@ def test_adoption_is_a_revision_with_its_downgrade(database, connection, tmp_pat
         project.upgrade("head", "pgvmig_early_index=documents.v1")
         assert find(connection, V1).writer == "application"
         assert connection.execute("SELECT to_regclass('documents_embedding_hnsw') IS NOT NULL").fetchone() == (True,)
-        project.downgrade("base")
+        project.downgrade("base", "pgvmig_drop_index=documents.v1")
         assert connection.execute("SELECT count(embedding) FROM documents").fetchone() == (2,)
     events = connection.execute(
         "SELECT DISTINCT source, revision FROM pgvmig.event WHERE verb IN ('adopt', 'release')"

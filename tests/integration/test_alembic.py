@@ -245,7 +245,7 @@ def test_an_index_waits_for_its_backfill(index_step, connection):
     for _ in range(2):
         index_step.upgrade("0006", "pgvmig_early_index=documents.v2")
         assert exists(connection, "documents_embedding_v2_hnsw")
-        index_step.downgrade("0005")
+        index_step.downgrade("0005", "pgvmig_drop_index=documents.v2")
         assert not exists(connection, "documents_embedding_v2_hnsw")
 
 

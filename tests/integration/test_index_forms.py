@@ -144,7 +144,7 @@ def test_each_form_serves_both_views_and_the_search_helper(connection, vector_ty
             assert len({row["id"] for row in rows} & set(nearest(metric, VECTORS))) >= 9, case
         (gate,) = [g for g in gates.check(run, version.version_id) if g.gate == "index"]
         assert (gate.passed, gate.measured["index"]) == (True, f"public.{index}")
-        indexing.drop(run, where, method=method)
+        indexing.drop(run, where, method=method, version_stays=True)
         assert indexing.planned(run, where) is None
 
 

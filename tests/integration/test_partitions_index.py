@@ -86,7 +86,7 @@ def test_goes_on_wherever_it_was_interrupted(site):
             indexing.build(Interrupted(site.connection, 10_000), V2)
             assert site.value(HNSW) == 5 >= before
             assert [valid for _, _, valid in tree(site)] == [True] * 5
-            indexing.drop(ConnectionRunner(site.connection), V2)
+            indexing.drop(ConnectionRunner(site.connection), V2, destroy=True)
             assert site.value(HNSW) == 0
         else:
             break
@@ -209,7 +209,7 @@ def test_a_build_that_was_given_up_is_dropped_to_the_last_partition(site, run):
         with pytest.raises(KeyboardInterrupt):
             indexing.build(Interrupted(site.connection, stop), V2)
         assert site.value(HNSW) > 0
-        indexing.drop(run, V2)
+        indexing.drop(run, V2, destroy=True)
         assert site.value(HNSW) == 0
 
 

@@ -289,7 +289,7 @@ def test_revisions_build_and_drop_its_index(site, tmp_path):
     site.run()
     project.upgrade()
     assert site.value("SELECT g.passed FROM pgvmig.version v, pgvmig.gate_index(v, NULL) g")
-    project.downgrade("r1")
+    project.downgrade("r1", "pgvmig_drop_index=documents.v2")
     assert site.value("SELECT count(*) FROM pg_class c JOIN pg_am m ON m.oid = c.relam WHERE amname = 'hnsw'") == 0
     project.downgrade("base", "pgvmig_drop=documents.v2")
     assert site.value("SELECT to_regclass('documents_v2')") is None

@@ -436,7 +436,7 @@ class TestRevisions:
             assert site.value(
                 "SELECT indisvalid FROM pg_index WHERE indexrelid = 'documents_embedding_v2_hnsw'::regclass"
             )
-            project.downgrade("r1")
+            project.downgrade("r1", "pgvmig_drop_index=documents.v2")
             with pytest.raises(DestructionRefusedError, match="would destroy 20 vectors"):
                 project.downgrade("base")
             project.downgrade("base", "pgvmig_drop=documents.v2")

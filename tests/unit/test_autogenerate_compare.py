@@ -155,8 +155,10 @@ def test_an_index_that_is_the_same_in_other_words():
 def test_an_index_that_is_not_there_and_one_that_is_not_declared():
     (build,) = compare(subject(embedding(model="one"), version("v1", "active", index=None, planned=False)))
     assert build.reverse().to_diff_tuple() == ("drop_embedding_index", None, "documents", "embedding", "v1")
+    assert build.reverse().version_stays
     (drop,) = compare(subject(embedding(model="one", index=None), version("v1", "active")))
     assert drop.to_diff_tuple() == ("drop_embedding_index", None, "documents", "embedding", "v1")
+    assert drop.version_stays
     assert drop.reverse().to_diff_tuple() == ("index_embedding", None, "documents", "embedding", "v1", "hnsw", {}, None)
     assert compared(embedding(model="one", index=None), version("v1", "active", index=None)) == []
 

@@ -327,7 +327,7 @@ def test_an_index_is_dropped_by_another_name_of_its_table(documents):
     indexes = "SELECT count(*) FROM pgvmig.version v, pgvmig.vector_indexes(v) WHERE v.version = 'v2'"
     documents.execute("ALTER TABLE documents RENAME TO papers")
     assert documents.value(indexes) == 1
-    indexing.drop(run_, address("papers", "v2"))
+    indexing.drop(run_, address("papers", "v2"), destroy=True)
     assert documents.value(indexes) == 0
 
 

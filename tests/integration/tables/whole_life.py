@@ -154,7 +154,7 @@ class Life:
     def drop(self, version: str, *, destroy: bool = False) -> None:
         """Undo add."""
         with self._loses_nothing():
-            indexing.drop(self.run, self.where(version))
+            indexing.drop(self.run, self.where(version), destroy=destroy)
             with self.run.transaction():
                 adding.drop(self.run, self.where(version), destroy=destroy)
 
