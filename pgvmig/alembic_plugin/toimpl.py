@@ -134,7 +134,15 @@ def index(operations: Operations, operation: ops.IndexEmbeddingOp) -> None:
 @implementation_for(ops.DropEmbeddingIndexOp)
 def drop_index(operations: Operations, operation: ops.DropEmbeddingIndexOp) -> None:
     """Drop the index."""
-    indexing.drop(begin(operations), _address(operation), method=operation.method)
+    run = begin(operations)
+    where = _address(operation)
+    indexing.drop(
+        run,
+        where,
+        method=operation.method,
+        version_stays=operation.version_stays or _told(run, "pgvmig_drop_index", where),
+        destroy=_told(run, "pgvmig_drop", where),
+    )
 
 
 @implementation_for(ops.CutOverEmbeddingOp)

@@ -121,7 +121,7 @@ def test_a_revision_after_the_backfill_builds_at_once_and_without_after_backfill
     project.revision(OPERATION.format('options={"m": 8}, '), 'op.drop_embedding_index("documents", "v2")')
     project.upgrade()
     assert one(connection, INDEXES) == (HNSW,)
-    project.downgrade("base")
+    project.downgrade("base", "pgvmig_drop_index=documents.v2")
     assert one(connection, PLAN) == (None,)
     connection.execute("UPDATE documents SET body = body || '!'")
     connection.execute("SELECT pgvmig.drop_version('documents', 'v2', destroy => true)")
