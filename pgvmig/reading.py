@@ -21,6 +21,7 @@ from pgvmig import config
 from pgvmig import sql as files
 from pgvmig.catalog import versions
 from pgvmig.catalog.connection import connect, translated
+from pgvmig.catalog.session import restore_path
 from pgvmig.contract import Contract
 from pgvmig.errors import NotFoundError, UsageError
 from pgvmig.served import Served
@@ -214,6 +215,7 @@ class Searcher:
             nested = connection.info.transaction_status != TransactionStatus.IDLE
             try:
                 with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
+                    restore_path(connection)  # of the service: its condition and its policies rely on it
                     before = _set_local(connection, settings)
                     rows = cursor.execute(statement, parameters).fetchall()
                     if nested:  # a savepoint that is released leaves SET LOCAL to the caller's transaction

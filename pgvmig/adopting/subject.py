@@ -20,7 +20,7 @@ from pgvmig.catalog.keys import identifier
 from pgvmig.contract import Contract
 from pgvmig.errors import NotFoundError
 from pgvmig.names import Target, check_version
-from pgvmig.runner import ConnectionRunner, Row
+from pgvmig.runner import ConnectionRunner, Row, located
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ def locate(run: ConnectionRunner, target: str, version: str, column: str | None)
     readings = Target.parse(target).readings()
     check_version(version)
     for schema, name, slot in readings:
-        table = Table(schema, name)
+        table = located(run, Table(schema, name))
         rows = run.run(files.query("adding", "table_facts", relation=table.relation))
         if rows:
             where = Address(table=Table(rows[0]["table_schema"], rows[0]["table_name"]), version=version, slot=slot)

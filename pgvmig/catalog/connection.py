@@ -1,7 +1,7 @@
 """Connections to PostgreSQL, and its errors as ours.
 
-Session settings are set with SET LOCAL only and nothing is prepared on the server, so that PgBouncer in transaction
-mode may stand in between.
+Where PgBouncer in transaction mode stands in between, settings are set with SET LOCAL only; nothing is prepared on the
+server.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import psycopg
 from psycopg import errors as pg
 
 from pgvmig import errors
+from pgvmig.catalog.session import Session
 
 # SQLSTATEs that our SQL functions raise; sql/functions/ says where.
 _OURS: dict[str, type[errors.PgvmigError]] = {
@@ -51,17 +52,10 @@ _ON_THE_PATH = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
 _OUR_SCHEMA = re.compile(r'schema "pgvmig"|"pgvmig\.(?![^"]*_(?:stale|outcome)")')
 
 
-def connect(dsn: str, *, application_name: str = "pgvmig", **options: Any) -> psycopg.Connection[Any]:
-    """Open an autocommit connection. Raises DatabaseError when nobody answers."""
+def connect(dsn: str, *, application_name: str = "pgvmig", **options: Any) -> Session:
+    """Open an autocommit connection under PostgreSQL's own search_path. Raises DatabaseError when nobody answers."""
     try:
-        connection = psycopg.connect(
-            dsn,
-            autocommit=True,
-            prepare_threshold=None,
-            application_name=application_name,
-            connect_timeout=10,
-            **options,
-        )
+        connection = Session.opened(dsn, application_name=application_name, connect_timeout=10, **options)
     except psycopg.OperationalError as error:
         raise errors.DatabaseError(
             f"no connection to PostgreSQL: {_first_line(error)}",
@@ -70,10 +64,8 @@ def connect(dsn: str, *, application_name: str = "pgvmig", **options: Any) -> ps
         ) from error
     # Sent with BEGIN, whatever default_transaction_isolation is: the next statement must see what was waited for.
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-    with translated():
-        (search_path,) = connection.execute("SHOW search_path").fetchone() or ("",)
     try:
-        require_own_functions(search_path)
+        require_own_functions(connection.path)
     except errors.ConfigError:
         connection.close()
         raise
@@ -83,8 +75,8 @@ def connect(dsn: str, *, application_name: str = "pgvmig", **options: Any) -> ps
 def require_own_functions(search_path: str) -> None:
     """Raise ConfigError for a search_path on which somebody's functions come before PostgreSQL's own.
 
-    Our queries call count(), now() and so on by their bare names. Not mended with SET: behind PgBouncer in transaction
-    mode that would be somebody else's session. Temporary schemas are not searched for functions.
+    A revision's queries call count(), now() and so on by their bare names, and so may triggers that a worker fires.
+    Temporary schemas are not searched for functions.
     """
     names = [quoted.replace('""', '"') or bare for quoted, bare in _ON_THE_PATH.findall(search_path)]
     before = [name for name in names[: names.index("pg_catalog")] if name != "pg_temp"] if "pg_catalog" in names else []

@@ -11,6 +11,7 @@ from psycopg.types import TypeInfo
 
 from pgvmig import sql as files
 from pgvmig.catalog.keys import Key, identifier
+from pgvmig.catalog.session import restore_path
 from pgvmig.catalog.versions import Version
 from pgvmig.errors import ConfigError
 from pgvmig.layouts.rows import Guarded, Kind, Place, SourceRow
@@ -68,6 +69,7 @@ class ColumnLayout(Source):
         same = dict(conn.execute(self.queries["lock_rows"], self.given(rows)).fetchall())
         ours = [i for i in range(len(rows)) if same.get(i)]
         if cleared := [rows[i] for i in ours if kinds[i] == "empty"]:
+            restore_path(conn)
             conn.execute(self.queries["clear_rows"], self.given(cleared))  # which queues a row that loses its vector
         if ours:
             conn.execute(self.queries["unqueue_keys"], self.keys.values(rows[i].key for i in ours))
@@ -79,6 +81,7 @@ class ColumnLayout(Source):
         """See Layout."""
         values = [self._vector_type(vector) for vector in vectors]
         given = {**self.given(rows), "version_id": self.version_id, "vectors": values}
+        restore_path(conn)  # which triggers of the table may rely on, deferred ones at the commit
         return conn.execute(self.queries["write_rows"], given).rowcount
 
     def settled(self, conn: psycopg.Connection[Any], keys: Sequence[Key]) -> Sequence[Key]:  # noqa: ARG002

@@ -15,6 +15,7 @@ from psycopg.rows import dict_row
 
 from pgvmig import sql
 from pgvmig.catalog.connection import connect
+from pgvmig.catalog.session import Session
 from pgvmig.errors import PgvmigError
 
 APPLICATION_NAME = "pgvmig pacing"
@@ -73,7 +74,7 @@ def open_primary(dsn: str) -> Connection:
 def open_standby(dsn: str) -> Connection:
     """Connect to a standby itself. Raises psycopg.Error."""
     conninfo = make_conninfo(dsn, application_name=APPLICATION_NAME, connect_timeout=int(DEADLINE_SECONDS))
-    return psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
+    return Session.opened(conninfo)
 
 
 def close(connection: Connection) -> None:

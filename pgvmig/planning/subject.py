@@ -12,7 +12,7 @@ from pgvmig.errors import NotFoundError, UsageError
 from pgvmig.names import Target, check_version, key_column
 from pgvmig.planning import plan as planning
 from pgvmig.planning.plan import Plan, Space
-from pgvmig.runner import Row, Runner, decoded
+from pgvmig.runner import Row, Runner, decoded, located
 
 _OWN = ("vector_column", "version_id_column", "source_hash_column", "embedded_at_column")
 
@@ -69,7 +69,7 @@ def _waits(run: Runner, where: Address, there: Row | None) -> sql.Composable:
 def _find(run: Runner, target: str, version: str) -> Address:
     """Return the first reading of the target whose table is there."""
     for schema, name, slot in Target.parse(target).readings():
-        table = Table(schema, name)
+        table = located(run, Table(schema, name))
         rows = run.run(files.query("adding", "table_facts", relation=table.relation))
         if rows:
             return Address(table=Table(rows[0]["table_schema"], name), version=version, slot=slot)

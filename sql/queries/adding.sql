@@ -1,3 +1,9 @@
+-- name: found_schema
+-- Run under the caller's search_path: nothing here is looked for on it but the table.
+SELECT n.nspname FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass({relation}::pg_catalog.text)::pg_catalog.oid
+
 -- name: table_facts
 -- The table as the caller's search_path finds it, and what adding a version must know of it.
 SELECT n.nspname AS table_schema, c.relname AS table_name, c.relkind::text AS relkind,

@@ -80,7 +80,7 @@ FROM pg_stat_archiver AS a
 
 -- name: index_builds
 -- CLUSTER and VACUUM FULL build every index of the table anew.
-SELECT p.pid, coalesce(pg_partition_root(p.relid)::oid, p.relid)::bigint AS relation, p.relid::regclass::text AS target, p.command, p.phase,
+SELECT p.pid, coalesce(pg_partition_root(p.relid)::oid, p.relid)::bigint AS relation, pgvmig.label(p.relid, 'embedding') AS target, p.command, p.phase,
        a.usename, a.application_name
 FROM (SELECT pid, datname, relid, command, phase FROM pg_stat_progress_create_index
       UNION ALL
@@ -91,7 +91,7 @@ WHERE p.datname = current_database()
 -- name: vacuums
 -- Every table that we write, with the vacuum that runs on it or on its TOAST table. The age of what is no table is that
 -- of no transaction, which reads as two billion.
-SELECT v.relation::oid::bigint AS relation, c.oid::regclass::text AS target,
+SELECT v.relation::oid::bigint AS relation, pgvmig.label(c.oid, 'embedding') AS target,
        greatest(CASE WHEN c.relfrozenxid <> '0' THEN age(c.relfrozenxid) ELSE 0 END,
                 CASE WHEN t.relfrozenxid <> '0' THEN age(t.relfrozenxid) ELSE 0 END) AS xids,
        current_setting('autovacuum_freeze_max_age')::integer AS freeze_max_age,
@@ -151,4 +151,4 @@ SELECT relation::oid::bigint AS relation, pgvmig.label(relation, slot) AS target
 FROM pgvmig.all_pauses()
 
 -- name: throttle
-SELECT relation::oid::bigint AS relation, relation::text AS target, slot, settings FROM pgvmig.throttle
+SELECT relation::oid::bigint AS relation, pgvmig.label(relation, 'embedding') AS target, slot, settings FROM pgvmig.throttle

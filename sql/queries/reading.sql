@@ -24,7 +24,7 @@ WHERE v.relation = %(relation)s::oid AND v.slot = %(slot)s::text
 -- settled when the statement is planned: under this name there could by now be the view of another contract.
 SELECT {columns}, w.{slot} OPERATOR({vector_schema}.{operator}) %(pgvmig_query)s::{vector_type} AS distance
 FROM {view} AS w
-WHERE {view_text}::regclass = {view_oid}::oid AND ({condition})
+WHERE {view_text}::regclass::oid = {view_oid}::oid AND ({condition})
 ORDER BY distance
 LIMIT %(pgvmig_limit)s
 
@@ -34,11 +34,11 @@ LIMIT %(pgvmig_limit)s
 SELECT c.* FROM (
     SELECT {columns}, w.{slot} OPERATOR({vector_schema}.{operator}) %(pgvmig_query)s::{vector_type} AS distance
     FROM {view} AS w
-    WHERE {view_text}::regclass = {view_oid}::oid AND ({condition})
+    WHERE {view_text}::regclass::oid = {view_oid}::oid AND ({condition})
     ORDER BY {order}
     LIMIT %(pgvmig_limit)s::bigint * {oversample}
 ) AS c
-ORDER BY c.distance + 0
+ORDER BY c.distance + 0::float8
 LIMIT %(pgvmig_limit)s
 
 -- name: order

@@ -68,7 +68,7 @@ FROM pgvmig.pacing_log l JOIN pgvmig.backfill_run r USING (run_id, version_id)
 ORDER BY l.entry DESC LIMIT {number}
 
 -- name: indexes
-SELECT v.version_id, i.index::text AS name, i.valid, i.method
+SELECT v.version_id, pgvmig.label(i.index, 'embedding') AS name, i.valid, i.method
 FROM pgvmig.version v, pgvmig.vector_indexes(v) i
 
 -- name: installation

@@ -276,6 +276,6 @@ class TestKeys:
         site.execute(DOCUMENTS.replace("documents", '"My App".documents'))
         site.execute("INSERT INTO \"My App\".documents (body) SELECT 'text ' || i FROM generate_series(1, 20) AS i")
         v2 = add_version(site.connection, "documents", "v2", schema="My App")
-        assert site.run('"My App".documents').versions["My App.documents v2"].written == 20
+        assert site.run('"My App".documents').versions['"My App".documents v2'].written == 20
         site.execute("SET search_path = vectors")
         assert site.problems(v2) == []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 
+import bouncer
 import psycopg
 import pytest
 from backfilling import Site
@@ -123,3 +125,54 @@ def test_functions_for_services_run_nothing_of_it(hostile):
         session.execute("INSERT INTO public.documents (body) VALUES ('one more')")
         with pytest.raises(ConfigError):
             require(ConnectionRunner(session))
+
+
+# Types that fit better than those of PostgreSQL's own operators, in the schema that everybody has on the path.
+OVERLOADS = """
+CREATE FUNCTION public.boom(regclass, regclass) RETURNS boolean LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION 'runs as %', current_user; END $$;
+CREATE OPERATOR public.= (LEFTARG = regclass, RIGHTARG = regclass, FUNCTION = public.boom);
+CREATE FUNCTION public.boom(oid, regclass) RETURNS boolean LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION 'runs as %', current_user; END $$;
+CREATE OPERATOR public.= (LEFTARG = oid, RIGHTARG = regclass, FUNCTION = public.boom);
+CREATE FUNCTION public.boom(integer, numeric) RETURNS numeric LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION 'runs as %', current_user; END $$;
+CREATE OPERATOR public.- (LEFTARG = integer, RIGHTARG = numeric, FUNCTION = public.boom);
+"""
+# A trigger of the application's that finds its table by the session's path, and only at the commit.
+AUDIT = """
+CREATE TABLE audit (id bigint);
+CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN INSERT INTO audit VALUES (NEW.id); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER audit AFTER UPDATE ON documents DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION audit();
+"""
+COMMANDS = [
+    ["status"],
+    ["plan", "documents", "v2"],
+    ["pause", "documents"],
+    ["resume", "documents"],
+    ["throttle", "documents", "--max-lag", "5s"],
+    ["index", "documents", "v2", "--now"],
+]
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_an_overload_that_fits_better_is_not_run(site, monkeypatch, capsys, pooled):
+    """Whoever may create in `public` waits for a superuser, who looks at the status."""
+    if pooled and bouncer.program() is None:
+        pytest.skip("PgBouncer is not installed")
+    site.documents(20)
+    site.version()
+    site.connection.execute(AUDIT)
+    site.connection.execute(OVERLOADS)
+    with pytest.raises(psycopg.Error, match="runs as"):
+        site.connection.execute("SELECT FROM pgvmig.slot s WHERE s.relation = 'documents'::regclass")
+    with ExitStack() as stack:
+        dsn = stack.enter_context(bouncer.bouncing(site.database.dsn)).dsn if pooled else site.database.dsn
+        assert stack.enter_context(connection.connect(dsn)).pooled == pooled
+        assert worker.run(Options(dsn=dsn, max_time=60, lease=5.0)).why == "done"
+        for command in COMMANDS:
+            monkeypatch.setattr(sys, "argv", ["pgvmig", *command, "--dsn", dsn])
+            assert output.run(cli) == 0, capsys.readouterr()
+    assert site.value("SELECT count(*) FROM audit") == 20

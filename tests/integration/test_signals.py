@@ -401,7 +401,7 @@ def test_one_question_that_fails_hides_no_other(database, connection, watch):
 # Aurora, of which there is only its function: what it returns is made up.
 
 AURORA = """
-CREATE FUNCTION aurora_replica_status() RETURNS TABLE (server_id text, session_id text, durable_lsn bigint,
+CREATE FUNCTION pg_catalog.aurora_replica_status() RETURNS TABLE (server_id text, session_id text, durable_lsn bigint,
     replica_lag_in_msec double precision, last_update_timestamp timestamptz)
 BEGIN ATOMIC
     SELECT 'docs-1', 'MASTER_SESSION_ID', 500000, NULL::double precision, NULL::timestamptz

@@ -8,6 +8,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import tuple_row
 
+from pgvmig.catalog.session import restore_path
 from pgvmig.errors import PgvmigError
 from pgvmig.pacing.definition import Look, Signal, unset
 from pgvmig.pacing.limits import Limits
@@ -21,6 +22,7 @@ _FIX = "correct custom_sql, or what it asks for; it runs as the worker's role, r
 
 def _ask(connection: psycopg.Connection[Any], limits: Limits) -> Rows:
     connection.execute("SET TRANSACTION READ ONLY")
+    restore_path(connection)
     with connection.cursor(row_factory=tuple_row, binary=True) as cursor:
         # Binary: the extended protocol takes one statement only, so that none can end the read-only transaction.
         cursor.execute(sql.SQL(limits.custom_sql or ""))
