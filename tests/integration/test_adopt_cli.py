@@ -266,7 +266,7 @@ def test_an_index_that_ranks_by_another_metric_is_refused(site, documents, pgvmi
     assert done.err.splitlines()[-1] == (
         "Next:  if the service ranks by l2, say metric 'l2'; else it has never used this index: CREATE INDEX "
         'CONCURRENTLY ON "public"."documents" USING hnsw ("embedding" "vector_cosine_ops"); '
-        "DROP INDEX CONCURRENTLY own"
+        "DROP INDEX CONCURRENTLY public.own"
     )
     with pytest.raises(errors.GateError, match="own ranks by l2, the contract says cosine"):
         adding.adopt(ConnectionRunner(site.connection), V1, "embedding", CONTRACT)
