@@ -45,7 +45,10 @@ class RecordedVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedSlot:
-    """A slot and its versions in the order of their numbers, retired ones included."""
+    """A slot and its versions in the order of their numbers, retired ones included.
+
+    `renamed` has the present names of columns that versions know by another.
+    """
 
     schema: str
     table: str
@@ -59,6 +62,7 @@ class RecordedSlot:
     @property
     def places(self) -> Iterator[Place]:
         """How models may name the table."""
+    renamed: dict[str, str] = field(default_factory=dict)
         return _places(self.schema, self.table, self.visible)
 
     @property
@@ -153,7 +157,10 @@ def _slots(found: list[Row]) -> list[RecordedSlot]:
     for row in found:
         slot = slots.setdefault(
             (row["schema"], row["table"], row["slot"]),
-            RecordedSlot(**{name: row[name] for name in RecordedSlot.__slots__ if name != "versions"}),
+            RecordedSlot(
+                renamed=decoded(row["renamed"]),
+                **{name: row[name] for name in RecordedSlot.__slots__ if name not in ("renamed", "versions")},
+            ),
         )
         slot.versions.append(_version(row))
     for slot in slots.values():

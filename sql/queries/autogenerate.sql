@@ -3,10 +3,17 @@
 
 -- name: versions
 -- Every version with its slot, and the index that it has where none is recorded. `shows_all`: the views show the whole row.
+-- `renamed`: columns by the names that they had, and no other has by now.
 SELECT n.nspname AS schema, c.relname AS table, pg_table_is_visible(c.oid) AS visible, s.slot, s.view_columns, s.key_columns,
        NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
                      AND a.attnum <> ALL (s.view_numbers) AND a.attname <> ALL (s.view_columns)
                      AND a.attname <> ALL (pgvmig.managed_columns(c.oid))) AS shows_all,
+       (SELECT coalesce(jsonb_object_agg(u.name, u.present), jsonb_build_object())
+        FROM unnest(s.view_columns || s.left_out,
+                    pgvmig.present_names(c.oid, s.view_columns || s.left_out, s.view_numbers || s.left_out_numbers))
+             AS u (name, present)
+        WHERE u.present <> u.name
+          AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = u.name)) AS renamed,
        v.version, v.state, v.adopted, v.layout, k.definition, v.search, before.version AS activated_from,
        to_jsonb(v) -> 'index_plan' AS index_plan,
        (SELECT to_jsonb(i) FROM pgvmig.vector_indexes(v) i WHERE i.valid LIMIT 1) AS index,

@@ -1,5 +1,7 @@
 """What autogenerate makes of a declaration and the versions there are. The database's part is tested with databases."""
 
+from dataclasses import replace
+
 import pytest
 from declaring import embedding
 
@@ -146,6 +148,19 @@ def test_an_index_of_another_kind_is_another_index_and_no_version():
 
 def test_an_index_that_is_the_same_in_other_words():
     default = version("v1", "active", index=IndexPlan("hnsw", {"m": 16, "ef_construction": 64}))
+def test_a_renamed_column_is_the_same_space():
+    """The versions follow a rename; their contracts have the name of the day."""
+    there = version("v1", "active", contract=embedding(input="lower(Body) || ' body' || \"T\"").contract)
+    followed = embedding(input="lower(text_) || ' body' || \"New T\"")
+    here = subject(followed, there)
+    assert len(compare(here)) == 2
+    renamed = replace(here.recorded, renamed={"body": "text_", "T": "New T", "lower": "upper"})
+    assert compare(replace(here, recorded=renamed)) == []
+    assert compare(replace(here, embedding=embedding(input=there.contract.input), recorded=renamed)) == []
+    other = embedding(input="upper(text_) || ' body' || \"New T\"")
+    assert len(compare(replace(here, embedding=other, recorded=renamed))) == 2
+
+
     assert compared(embedding(model="one"), default) == []
     assert compared(embedding(model="one", index_options={"m": 16}), version("v1", "active")) == []
     lists = version("v1", "active", index=IndexPlan("ivfflat", {"lists": 100}))
