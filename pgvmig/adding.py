@@ -197,9 +197,10 @@ def _locate(run: Runner, where: Address, contract: Contract) -> tuple[Address, R
     before = Contract.of(decoded(rows[0]["definition"]))
     if before != contract:
         raise ConflictError(
-            f"{where.label} exists with another contract:\n{render_diff(before, contract)}\n",
+            f"{where.label} exists with another contract:\n{render_diff(before, contract)}",
             hazard="Its vectors were made under the first; a contract is frozen",
-            next_step="add the changed contract as the next version",
+            next_step="add the changed contract as the next version; where two branches each added "
+            f"{where.version}, give the revision that was run nowhere another number",
         )
     return where, rows[0]
 

@@ -6,8 +6,9 @@ So nothing is to be done during a backfill, before a cutover, after one, and aft
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from alembic.operations import MigrateOperation
@@ -21,6 +22,10 @@ from pgvmig.lifecycle import State
 from pgvmig.names import label
 from pgvmig.runner import Row
 from pgvmig.sqlalchemy import Embedding
+
+# A text, a quoted name, or a name that is not a function's.
+_TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|(?<![\w$])[^\W\d][\w$]*(?![\w$]|\s*\()""")
+_PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +62,7 @@ def compare(subject: Subject) -> Sequence[MigrateOperation]:
     if subject.recorded is None or not subject.recorded.versions:
         return _first(subject)
     live = subject.recorded.live
-    same = [version for version in live if version.contract == subject.embedding.contract]
+    same = [version for version in live if _is_of(version.contract, subject.embedding.contract, subject.recorded)]
     if not same:
         return _next(subject, subject.recorded)
     wanted = same[-1]
@@ -65,6 +70,27 @@ def compare(subject: Subject) -> Sequence[MigrateOperation]:
         _say_what_is_over(subject, wanted, live)
         return [*_index(subject, wanted), *_search(subject, wanted)]
     return [_back(subject, subject.recorded, wanted)]
+
+
+def _is_of(there: Contract, declared: Contract, recorded: RecordedSlot) -> bool:
+    """Whether it is the declared contract, perhaps in the names that columns had before they were renamed."""
+    return declared in (there, replace(there, input=with_renamed(there.input, recorded.renamed)))
+
+
+def with_renamed(expression: str, renamed: Mapping[str, str]) -> str:
+    """Return an SQL expression with the new names of columns; what is text in it, or a function's name, stays."""
+
+    def followed(match: re.Match[str]) -> str:
+        found = match[0]
+        if found.startswith("'"):
+            return found
+        name = found[1:-1].replace('""', '"') if found.startswith('"') else found.lower()
+        new = renamed.get(name)
+        if new is None:
+            return found
+        return new if _PLAIN.fullmatch(new) else '"{}"'.format(new.replace('"', '""'))
+
+    return _TOKEN.sub(followed, expression) if renamed else expression
 
 
 def _first(subject: Subject) -> list[MigrateOperation]:

@@ -59,6 +59,7 @@ class MigrationRunner:
     def outside_transaction(self) -> Iterator[None]:
         """See Runner."""
         with self._context.autocommit_block():
+            self.note("outside any transaction: run this script so that it stops at the first error (ON_ERROR_STOP)")
             yield
         self.introduce()
 

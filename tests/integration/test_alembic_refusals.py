@@ -73,8 +73,9 @@ def test_the_same_version_with_another_contract_shows_the_difference(project, co
         f"another space: {v1.contract.fingerprint[:12]} -> "
     )
     assert message.endswith(
-        "every row is embedded again\n. Its vectors were made under the first; a contract is frozen. "
-        "Next: add the changed contract as the next version"
+        "every row is embedded again. Its vectors were made under the first; a contract is frozen. "
+        "Next: add the changed contract as the next version; where two branches each added v1, give the revision that "
+        "was run nowhere another number"
     )
     with pytest.raises(psycopg.Error, match="documents v1 exists with another contract"):
         connection.execute(
