@@ -57,12 +57,12 @@ class RecordedSlot:
     view_columns: list[str]
     key_columns: list[str]
     shows_all: bool
+    renamed: dict[str, str] = field(default_factory=dict)
     versions: list[RecordedVersion] = field(default_factory=list)
 
     @property
     def places(self) -> Iterator[Place]:
         """How models may name the table."""
-    renamed: dict[str, str] = field(default_factory=dict)
         return _places(self.schema, self.table, self.visible)
 
     @property
