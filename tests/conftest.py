@@ -7,6 +7,7 @@ import tempfile
 
 import psycopg
 import pytest
+from _pytest.nodeid import NodeId
 from no_skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401  # hooks
 from servers import SETTINGS, ReplicatedDatabase, Servers, UnavailableError, memory_directory, source, templates
 
@@ -40,10 +41,22 @@ def _majors(item):
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     for item in items:
         if "primary_and_standby" in item.fixturenames:
             item.add_marker("standby")
+        if config.getoption("loadgroup", default=False):
+            _send_with_its_group(item)
+
+
+def _send_with_its_group(item):
+    """Do what pytest-xdist 3.8 does for `xdist_group`, and pytest 9.2 no longer lets it do: by an attribute.
+
+    Without it the tests of a group run in every process, each with a wheel, a browser or a model of its own.
+    """
+    group = item.get_closest_marker("xdist_group")
+    if group is not None and not item.nodeid.endswith(f"@{group.args[0]}"):
+        item._id = NodeId.parse(f"{item.nodeid}@{group.args[0]}")
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from pgvmig.runner import ConnectionRunner
 # The recipes of the page, which these tests follow with the real libraries.
 RECIPES = re.findall(r"^```sql\n(.*?)^```$", (ROOT / "docs" / "adopt.md").read_text(), re.MULTILINE | re.DOTALL)
 
-pytestmark = [pytest.mark.stores]
+pytestmark = [pytest.mark.stores, pytest.mark.xdist_group("stores")]
 
 langchain, llamaindex, pgai = (library(name) for name in ("langchain", "llamaindex", "pgai"))
 

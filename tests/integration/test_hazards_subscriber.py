@@ -19,6 +19,8 @@ from pgvmig.demo.models import HashModel
 from pgvmig.runner import ConnectionRunner
 
 V2 = address("documents", "v2")
+pytestmark = pytest.mark.xdist_group("subscriber")
+
 CONTRACT = {"provider": "new", "model": "hash", "model_version": "1", "dimensions": 8, "input": "body"}
 TABLE = "CREATE TABLE documents (id int PRIMARY KEY, body text)"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
 import psycopg
 import pytest
 from lifecycle import find
@@ -17,7 +15,11 @@ from pgvmig.demo.models import HashModel
 ZEROS = "[1,0,0,0,0,0,0,0]"
 
 
-@pytest.fixture(scope="module", params=["column", "table"])
+# A cast takes as long as all that is tried in it: the tests of one layout run in one process.
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(layout, marks=pytest.mark.xdist_group(f"roles {layout}")) for layout in ("column", "table")],
+)
 def cast(request, servers):
     """v1 was there before the roles, is backfilled by the worker and active by the operator; v2 came after them."""
     with (
@@ -215,18 +217,19 @@ MUST_NOT = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def everybody(cast):
-    """A connection of each, for statements that change nothing."""
-    with ExitStack() as stack:
-        yield {(cast.layout, duty): stack.enter_context(cast.connected(duty)) for duty in MUST_NOT}
+@pytest.mark.parametrize("duty", MUST_NOT)
+def test_a_role_must_not(cast, duty):
+    with cast.connected(duty) as connection:
+        answers = {statement: _sqlstate(connection, statement) for statement in MUST_NOT[duty]}
+    assert answers == dict.fromkeys(MUST_NOT[duty], pg.InsufficientPrivilege.sqlstate)
 
 
-@pytest.mark.parametrize(("duty", "statement"), [(duty, one) for duty, all_ in MUST_NOT.items() for one in all_])
-def test_a_role_must_not(cast, everybody, duty, statement):
-    with pytest.raises(psycopg.Error) as refused:
-        everybody[cast.layout, duty].execute(statement)
-    assert refused.value.sqlstate == pg.InsufficientPrivilege.sqlstate, str(refused.value)
+def _sqlstate(connection, statement):
+    try:
+        connection.execute(statement)
+    except psycopg.Error as refused:
+        return refused.sqlstate
+    return "allowed"
 
 
 @pytest.mark.parametrize("view", ["documents_v1", "documents_current"])

@@ -30,7 +30,11 @@ ROLE = "pgvmig_cluster_test"
 
 
 @pytest.fixture(
-    scope="module", params=[pytest.param(18, id="pg18"), pytest.param(16, id="pg16", marks=pytest.mark.pg16)]
+    scope="module",
+    params=[
+        pytest.param(18, id="pg18", marks=pytest.mark.xdist_group("cluster 18")),
+        pytest.param(16, id="pg16", marks=[pytest.mark.pg16, pytest.mark.xdist_group("cluster 16")]),
+    ],
 )
 def server(request):
     with embedded.running(request.param, settings=OWN) as running:

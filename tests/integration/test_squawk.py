@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from migrating import ROOT, OwnProject, Project
 
+pytestmark = pytest.mark.xdist_group("squawk")
+
 SQUAWK = Path(sys.executable).with_name("squawk")
 CONFIG = ROOT / ".squawk.toml"
 EXCLUDED = set(tomllib.loads(CONFIG.read_text())["excluded_rules"])

@@ -27,6 +27,9 @@ CREATE TABLE documents (
 COPY = "this database is a copy of the one that its versions were added in"
 
 
+pytestmark = pytest.mark.xdist_group("restore")
+
+
 @pytest.fixture(scope="module")
 def elsewhere():
     """Another cluster, and the programs."""
