@@ -10,7 +10,7 @@ from alembic.operations import ops as alembic_ops
 
 from pgvmig.alembic_plugin import change_ops, ops
 from pgvmig.alembic_plugin.notice import NoticeOp, log, noticed
-from pgvmig.alembic_plugin.recorded import Place, Recorded, RecordedSlot
+from pgvmig.alembic_plugin.recorded import Place, Recorded, RecordedSlot, RecordedVersion
 from pgvmig.names import label
 
 
@@ -80,13 +80,32 @@ def _is_added(change: Any) -> bool:
 def _notices(change: Any, recorded: Recorded) -> Iterator[NoticeOp]:
     if not isinstance(change, alembic_ops.DropColumnOp):
         return
-    versions = recorded.embedded.get(((change.schema, change.table_name), change.column_name))
+    place = (change.schema, change.table_name)
+    for slot in recorded.slots:
+        for version in slot.versions if place in slot.places else ():
+            if version.adopted and not version.live and version.vector_column == change.column_name:
+                yield _after_retirement(label_of(slot), version)
+    versions = recorded.embedded.get((place, change.column_name))
     if versions:
         yield noticed(
             f"{change.table_name}.{change.column_name} is embedded by {', '.join(versions)}, and without it nobody can "
             "say of which text their vectors are: this will be refused. Next: if it was renamed, op.alter_column(..., "
             "new_column_name=...) instead; else declare an input that does without it, cut over, retire what reads it"
         )
+
+
+def _after_retirement(table: str, version: RecordedVersion) -> NoticeOp:
+    """A new database gets the main line first, and there the column is still that of a version."""
+    name = f"{table} {version.name}"
+    if version.retired_by is None:
+        return noticed(
+            f"{version.vector_column} was adopted as {name}, and no revision retires that: a new database refuses to "
+            f"drop it. Next: pgvmig scaffold retire {name}, and depends_on that revision here"
+        )
+    return noticed(
+        f"{version.vector_column} was adopted as {name}, which revision {version.retired_by} retires: a new database "
+        f"refuses to drop it before that. Next: depends_on = {version.retired_by!r} here"
+    )
 
 
 def _refreshes(operation: alembic_ops.ModifyTableOps, recorded: Recorded) -> Iterator[ops.RefreshEmbeddingViewsOp]:

@@ -20,7 +20,10 @@ Place = tuple[str | None, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedVersion:
-    """A version of a slot. `planned`: somebody asked for its index; else `index` is what its column happens to have."""
+    """A version of a slot. `planned`: somebody asked for its index; else `index` is what its column happens to have.
+
+    `retired_by` is the revision that retired it, where one did.
+    """
 
     name: str
     state: State
@@ -31,6 +34,8 @@ class RecordedVersion:
     planned: bool
     activated_from: str | None
     revision: str | None
+    vector_column: str
+    retired_by: str | None
 
     @property
     def number(self) -> int:
@@ -181,6 +186,8 @@ def _version(row: Row) -> RecordedVersion:
         planned=plan is not None,
         activated_from=row["activated_from"],
         revision=row["revision"],
+        vector_column=row["vector_column"],
+        retired_by=row["retired_by"],
     )
 
 

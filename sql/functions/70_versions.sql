@@ -375,6 +375,27 @@ AS $$
       AND NOT EXISTS (SELECT FROM pgvmig.version v WHERE v.relation = $1 AND v.slot = $2)
 $$;
 
+-- Whether the version was adopted once, retired, and added again without a vector, which is the downgrade of its
+-- retirement: the downgrade of its adoption then takes that away.
+CREATE OR REPLACE FUNCTION pgvmig.is_stand_in(v pgvmig.version) RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    vectors boolean;
+BEGIN
+    IF v.state = 'retired' OR NOT EXISTS (
+        SELECT FROM pgvmig.event e
+        WHERE e.relation = pgvmig.label(v.relation, 'embedding') AND e.slot = v.slot AND e.version = v.version
+          AND e.verb = 'adopt') THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE %I IS NOT NULL)', v.vector_relation, v.vector_column)
+    INTO vectors;
+    RETURN NOT vectors;
+END
+$$;
+
 -- The downgrade of adopt: pgvmig leaves the table, the vectors and the application's column stay.
 CREATE OR REPLACE FUNCTION pgvmig.release_version(relation regclass, version text, slot text DEFAULT 'embedding')
 RETURNS boolean
@@ -388,7 +409,7 @@ BEGIN
     SELECT x.* INTO v FROM pgvmig.version x WHERE x.relation = $1 AND x.version = $2 AND x.slot = $3;
     IF v.version_id IS NULL THEN
         RETURN false;
-    ELSIF NOT v.adopted THEN
+    ELSIF NOT v.adopted AND NOT pgvmig.is_stand_in(v) THEN
         RAISE EXCEPTION '% % was not adopted, pgvmig made its columns', pgvmig.label($1, $3), $2
             USING ERRCODE = 'PV004', HINT = 'op.drop_embedding is the downgrade of op.add_embedding';
     END IF;

@@ -19,7 +19,11 @@ SELECT n.nspname AS schema, c.relname AS table, pg_table_is_visible(c.oid) AS vi
        (SELECT to_jsonb(i) FROM pgvmig.vector_indexes(v) i WHERE i.valid LIMIT 1) AS index,
        (SELECT e.revision FROM pgvmig.event e
         WHERE e.relation = pgvmig.label(v.relation, 'embedding') AND e.slot = v.slot AND e.version = v.version
-          AND e.to_state = 'active' ORDER BY e.event_id DESC LIMIT 1) AS revision
+          AND e.to_state = 'active' ORDER BY e.event_id DESC LIMIT 1) AS revision,
+       v.vector_column,
+       (SELECT e.revision FROM pgvmig.event e
+        WHERE e.relation = pgvmig.label(v.relation, 'embedding') AND e.slot = v.slot AND e.version = v.version
+          AND e.to_state = 'retired' ORDER BY e.event_id DESC LIMIT 1) AS retired_by
 FROM pgvmig.version v
 JOIN pgvmig.slot s ON s.relation = v.relation AND s.slot = v.slot
 JOIN pgvmig.contract k ON k.fingerprint = v.fingerprint

@@ -341,6 +341,33 @@ def test_a_column_of_another_name_and_a_slot_of_its_own(connection):
     assert (stale(connection, v1), stale(connection, v2)) == ([1], [1])
 
 
+def test_a_whole_life_goes_up_and_down_on_an_empty_table(database, connection, tmp_path):
+    """A retirement's downgrade adds v1 anew, without a vector; the adoption's downgrade takes that away."""
+    connection.execute("TRUNCATE documents")
+    project = OwnProject(database.url, tmp_path / "migrations")
+    project.revision(
+        'op.adopt_embedding("documents", "v1", "embedding", CONTRACT)', 'op.release_embedding("documents", "v1")'
+    )
+    project.revision(
+        'op.add_embedding("documents", "v2", CONTRACT | {"model": "other"})', 'op.drop_embedding("documents", "v2")'
+    )
+    project.revision('op.cut_over_embedding("documents", "v2")', 'op.roll_back_embedding("documents", "v2")')
+    added = 'op.add_embedding("documents", "v1", CONTRACT, columns=["id", "body", "clicks"], key=["id"])'
+    project.revision('op.retire_embedding("documents", "v1")', added)
+    for _ in range(2):
+        project.upgrade("head")
+        project.downgrade("base")
+        assert connection.execute("SELECT count(*) FROM pgvmig.version").fetchone() == (0,)
+        assert connection.execute("SELECT to_regclass('documents_current')").fetchone() == (None,)
+    # one that has vectors by then is not taken for the column that was adopted
+    project.upgrade("head")
+    project.downgrade("r3")
+    connection.execute("INSERT INTO documents (id, body) VALUES (1, 'one')")
+    embed(connection, find(connection, V1))
+    with pytest.raises(errors.IllegalTransitionError, match="documents v1 was not adopted, pgvmig made its columns"):
+        adding.release(ConnectionRunner(connection), V1)
+
+
 def test_adoption_is_a_revision_with_its_downgrade(database, connection, tmp_path):
     project = OwnProject(database.url, tmp_path / "migrations")
     project.revision(

@@ -110,7 +110,7 @@ def test_check_says_what_the_models_want(project):
     assert "('add_embedding', None, 'documents', 'embedding', 'v2', {'model': 'other'," in str(error.value)
 
 
-def test_a_column_is_adopted_changed_and_left(database, tmp_path, connection, run):
+def test_a_column_is_adopted_changed_and_left(database, tmp_path, connection, run, caplog):
     """The application's own column, from before pgvmig until its model forgets it."""
     connection.execute("CREATE TABLE documents (id bigserial PRIMARY KEY, title text, body text, vector vector(8))")
     connection.execute("CREATE INDEX theirs ON documents USING hnsw (vector vector_cosine_ops)")
@@ -145,7 +145,20 @@ def test_a_column_is_adopted_changed_and_left(database, tmp_path, connection, ru
     project.metadata = documents(embedding(model="other", dimensions=16))
     project.check()
     retire(run, V1)
+    caplog.clear()
     assert project.difference(project.metadata).calls[-1:] == ["drop_column"]
+    found = "vector was adopted as documents v1, {}. Next: {}"
+    said = found.format(
+        "and no revision retires that: a new database refuses to drop it",
+        "pgvmig scaffold retire documents v1, and depends_on that revision here",
+    )
+    assert said in caplog.messages
+    connection.execute("UPDATE pgvmig.event SET revision = '77c0' WHERE to_state = 'retired'")
+    revision = project.autogenerate()
+    said = found.format(
+        "which revision 77c0 retires: a new database refuses to drop it before that", "depends_on = '77c0' here"
+    )
+    assert said in " ".join(revision.replace("#", " ").split())
 
 
 def test_a_column_of_another_model_is_not_adopted(database, tmp_path, connection, caplog):

@@ -24,6 +24,8 @@ def version(name, state, **options):
         "planned": True,
         "activated_from": None,
         "revision": None,
+        "vector_column": "embedding",
+        "retired_by": None,
     }
     return RecordedVersion(name=name, state=State(state), **(facts | options))
 
