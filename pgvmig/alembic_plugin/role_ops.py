@@ -11,7 +11,8 @@ from pgvmig.alembic_plugin.migration_runner import begin
 from pgvmig.alembic_plugin.toimpl import implementation_for
 from pgvmig.catalog import roles
 
-log = logging.getLogger("pgvmig")
+# below Alembic's own: the fileConfig() of its templates disables loggers that they do not name
+log = logging.getLogger("alembic.pgvmig")
 
 
 @Operations.register_operation("create_pgvmig_roles")

@@ -20,7 +20,8 @@ from pgvmig.contract import Contract, why_halfvec
 from pgvmig.errors import PgvmigError, UsageError
 from pgvmig.terms import Terms
 
-log = logging.getLogger("pgvmig")
+# below Alembic's own: the fileConfig() of its templates disables loggers that they do not name
+log = logging.getLogger("alembic.pgvmig")
 
 
 def implementation_for(operation: type[MigrateOperation]) -> Callable[[Callable[..., None]], Callable[..., None]]:

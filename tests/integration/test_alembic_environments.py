@@ -268,9 +268,9 @@ def test_the_users_own_triggers_are_named(project, connection, caplog):
     for name, when in (("audit", "AFTER UPDATE"), ("other", "BEFORE INSERT"), ("body", "BEFORE UPDATE OF body")):
         connection.execute(f"CREATE TRIGGER {name} {when} ON documents FOR EACH ROW EXECUTE FUNCTION touch()")
     project.revision(*ADD)
-    with caplog.at_level("WARNING", logger="pgvmig"):
+    with caplog.at_level("WARNING", logger="alembic.pgvmig"):
         project.upgrade("head")
-    (message,) = [record.getMessage() for record in caplog.records if record.name == "pgvmig"]
+    (message,) = [record.getMessage() for record in caplog.records if record.name == "alembic.pgvmig"]
     assert message == (
         "documents v1: every batch of the backfill fires your triggers audit (AFTER ROW, touch); see that they bear "
         'one update of every row, or use layout="table", which updates none. Next: pgvmig plan documents v1'

@@ -221,9 +221,9 @@ def test_installing_where_every_table_is_published(database, tmp_path, caplog, m
     connection.execute("CREATE PUBLICATION all_of_it FOR ALL TABLES")
     project = OwnProject(database.url, tmp_path / "migrations")
     project.revision("op.install_pgvmig()")
-    with caplog.at_level("WARNING", logger="pgvmig"):
+    with caplog.at_level("WARNING", logger="alembic.pgvmig"):
         project.upgrade("head")
-    assert [record.getMessage() for record in caplog.records if record.name == "pgvmig"] == [MIND]
+    assert [record.getMessage() for record in caplog.records if record.name == "alembic.pgvmig"] == [MIND]
     connection.execute("DROP SCHEMA pgvmig CASCADE")
     monkeypatch.setattr("sys.argv", ["pgvmig", "init", "--dsn", database.dsn])
     assert output.run(cli) == 0
@@ -234,9 +234,9 @@ def test_installing_where_every_table_is_published(database, tmp_path, caplog, m
 def test_elsewhere_installing_is_quiet(database, tmp_path, caplog):
     project = OwnProject(database.url, tmp_path / "migrations")
     project.revision("op.install_pgvmig()")
-    with caplog.at_level("WARNING", logger="pgvmig"):
+    with caplog.at_level("WARNING", logger="alembic.pgvmig"):
         project.upgrade("head")
-    assert [record.getMessage() for record in caplog.records if record.name == "pgvmig"] == []
+    assert [record.getMessage() for record in caplog.records if record.name == "alembic.pgvmig"] == []
 
 
 def test_the_control_schema_can_be_written_where_every_table_is_published(connection, run):

@@ -67,7 +67,7 @@ def events(connection):
 
 def test_one_revision_adds_the_version_and_says_which_index_it_is_to_have(project, connection, pgvmig, caplog):
     """The revision never waits for the backfill; the gate, the status and the log say what builds the index."""
-    caplog.set_level("INFO", "pgvmig")
+    caplog.set_level("INFO", "alembic.pgvmig")
     fill(connection)
     project.revision(
         'op.add_embedding("documents", "v2", CONTRACT); ' + OPERATION.format('options={"m": 8}, '),
@@ -183,7 +183,7 @@ def test_the_command_says_what_cannot_be_and_what_holds_it_up(connection, pgvmig
 
 def test_why_vectors_are_halfvec_is_said_when_they_are_planned_and_added(connection, project, pgvmig, caplog):
     """Autogenerate writes the type down, so nobody need have chosen it."""
-    caplog.set_level("INFO", "pgvmig")
+    caplog.set_level("INFO", "alembic.pgvmig")
     said = (
         "3,072 dimensions are kept as halfvec, two bytes each, because an index takes 2,000 as vector; for four bytes "
         "each say vector_type='vector' and build the index with quantize='halfvec'"

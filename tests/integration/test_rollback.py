@@ -117,10 +117,10 @@ def test_alembic_goes_the_same_way_and_tells_of_another_type(database, site, run
         at = f"op.{{}}('documents', '{where.version}')"
         project.revision(at.format("cut_over_embedding"), at.format("roll_back_embedding"))
     project.upgrade()
-    with caplog.at_level("WARNING", "pgvmig"):
+    with caplog.at_level("WARNING", "alembic.pgvmig"):
         caplog.clear()
         project.downgrade("-1")
-    said = [record.getMessage() for record in caplog.records if record.name == "pgvmig"]
+    said = [record.getMessage() for record in caplog.records if record.name == "alembic.pgvmig"]
     assert [text[:88] for text in said if "changes from" in text] == [
         "The vector changes from halfvec to vector: public.documents_current will be made anew, w"
     ], said
