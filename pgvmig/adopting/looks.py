@@ -163,9 +163,15 @@ class _Judgement:
             return f"{model} makes all {total:,} sampled vectors again{_cosines(self.sampled)}; {self._sure()}"
         if not fit:
             return f"none of {total:,} sampled vectors is what {model} makes{_cosines(others)}: {_meaning(others)}"
+        rows = f"rows {listed([row.key for row in others])}{self._told()}"
+        if _near(others):
+            return (
+                f"{fit:,} of {total:,} sampled vectors are what {model} makes, {self._share()}; the others are near"
+                f"{_cosines(others)}: {_meaning(others)}: {rows}"
+            )
         return (
             f"mixed: {fit:,} of {total:,} sampled vectors are what {model} makes, {self._share()}; the others are "
-            f"not{_cosines(others)}: rows {listed([row.key for row in others])}{self._told()}"
+            f"not{_cosines(others)}: {rows}"
         )
 
     def _sure(self) -> str:
@@ -202,7 +208,7 @@ class _Judgement:
 
     def _next(self, others: Sequence[Sampled]) -> str:
         if others and len(others) < len(self.sampled):
-            return _separate(self.subject)
+            return _compare_texts(self.subject) if _near(others) else _separate(self.subject)
         return (
             f"compare model, input, prefix and endpoint of provider {self.subject.contract.provider!r} with what the "
             "application embeds; where nobody can ask that model any more, --skip-identity --reason '...'"
@@ -235,11 +241,22 @@ def _cosines(rows: Sequence[Sampled]) -> str:
     return f" (cosines: worst {min(cosines):.3f}, median {median(cosines):.3f})" if cosines else ""
 
 
+def _near(others: Sequence[Sampled]) -> bool:
+    return median(row.cosine or 0.0 for row in others) >= _ANOTHER_MODEL
+
+
 def _meaning(others: Sequence[Sampled]) -> str:
-    middle = median(row.cosine or 0.0 for row in others)
-    if middle < _ANOTHER_MODEL:
+    if not _near(others):
         return "another model made them, or they are of other texts"
-    return "a near relation of the model made them, or prefix, preprocessing or truncation is another"
+    return "a near relation of the model made them, or input, prefix, preprocessing or truncation is another"
+
+
+def _compare_texts(subject: Subject) -> str:
+    return (
+        f"compare input {subject.contract.input!r}, prefix and --max-input with the text that the application embeds; "
+        f"rows whose text has changed since are embedded again, or set {subject.column} to NULL there and adopt with "
+        "--writer worker"
+    )
 
 
 def _separate(subject: Subject) -> str:

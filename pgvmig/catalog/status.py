@@ -146,7 +146,9 @@ def _mismatches(conn: psycopg.Connection[Any], versions: list[Version]) -> list[
                 "next": f"alembic upgrade, if a revision ahead cuts {target} over to {row['now_active']} (it finds it "
                 f"done), else {back}a new revision that says what is"
                 if forward
-                else f"alembic downgrade to before {row['revision']}, which finds it done",
+                # of a line that begins with it, `{revision}-1` would be the main line's
+                else f"alembic downgrade embeddings@-1 (where cutovers have no line of their own: to before "
+                f"{row['revision']}), which finds it done",
             }
         )
     return found
@@ -190,7 +192,7 @@ def _step_before_switch(version: Row, name: str) -> str:
         return f"pgvmig evaluate {target} {versions} --queries queries.jsonl --qrels qrels.tsv"
     if route["candidate"] == version["version"]:
         return f"pgvmig cutover {name}, or a greater share first"
-    return f"pgvmig cutover {name}, or op.cut_over_embedding() in a revision"
+    return f"pgvmig cutover {name}, or as a revision: pgvmig scaffold cutover {name}"
 
 
 def _rows(conn: psycopg.Connection[Any], name: str, **parts: Any) -> list[Row]:

@@ -86,16 +86,18 @@ def cli() -> None:
 
     \b
     A migration is made of Alembic revisions and of commands between them:
-      alembic revision --autogenerate               writes op.add_embedding("documents", "v2", {...})
-      alembic upgrade main@head                     and nothing waits
-      pgvmig backfill documents v2                  until it exits 0
+      alembic revision --autogenerate       writes op.add_embedding(...)
+      alembic upgrade main@head             and nothing waits
+      pgvmig backfill documents v2          until it exits 0
       pgvmig index documents v2
-      pgvmig verify documents v2                    until it exits 0
-      pgvmig scaffold cutover documents v2          writes op.cut_over_embedding("documents", "v2")
+      pgvmig verify documents v2            until it exits 0
+      pgvmig scaffold cutover documents v2  writes op.cut_over_embedding(...)
       alembic upgrade embeddings@head
-    and the way back is `alembic downgrade embeddings@-1`, or `pgvmig rollback documents`.
+    The way back is alembic downgrade embeddings@-1, or pgvmig rollback documents.
 
-    \b
+    Once, before the first: `pgvmig scaffold` in the folder of alembic.ini, an Embedding(...) beside the table in your
+    models, and where the table has vectors already, `pgvmig adopt`.
+
     Exit codes: 0 done or GO, 1 error, 2 usage, 3 work left (time limit, signal, pause), 4 blocked (a
     gate or a pacing signal says no; NO-GO), 5 INCONCLUSIVE. The database comes from --dsn, else
     PGVMIG_DSN, else DATABASE_URL.

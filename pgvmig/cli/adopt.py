@@ -102,7 +102,8 @@ def command(
     """Take the vectors that a column of TARGET already has as a version; no row is rewritten.
 
     \b
-    pgvmig adopt documents.embedding --version v1 --model text-embedding-3-small --model-version 2024-01-25 \\
+    pgvmig adopt documents.embedding --version v1 \\
+        --model text-embedding-3-small --model-version 2024-01-25 \\
         --dimensions 1536 --input "coalesce(title, '') || ' ' || body"
 
     Four checks come first; one that fails keeps the column from being adopted:
@@ -111,7 +112,8 @@ def command(
     dimensions  of every vector, where the column's type does not say it
     index       ranks by the contract's metric
     lengths     of a sample: 1 where the contract says normalized, and never zero
-    identity    a sample is embedded again and compared: two models in one column, or another than is said
+    identity    a sample is embedded again and compared: finds two models in one
+                column, or another than is said
 
     What they found is kept. op.adopt_embedding() in a revision asks for it, because no revision calls a provider: there
     use --check or --print-revision. A table that another library made is named with --preset: it knows the text, the

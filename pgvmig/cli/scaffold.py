@@ -54,19 +54,23 @@ def command(
 
     \b
     Revisions stand on two lines:
-      main        the application's own. op.add_embedding() and the index are on it, and wait for nothing.
-                  Deploys run `alembic upgrade main@head`.
-      embeddings  cutovers and retirements, which wait for a backfill. It begins with the first cutover, and depends on
-                  the main line, never the other way round. When it is time: `alembic upgrade embeddings@head`.
+      main        the application's own. op.add_embedding() and the index are on
+                  it, and wait for nothing. Deploys: `alembic upgrade main@head`
+      embeddings  cutovers and retirements, which wait for a backfill. It begins
+                  with the first cutover and depends on the main line, never the
+                  other way round. When due: `alembic upgrade embeddings@head`
 
     \b
     With two lines, Alembic wants one to be named:
-      alembic upgrade head                   until the first cutover is written; then `main@head`
-      alembic upgrade heads                  both: for an empty database, as in CI, where no gate asks for anything
-      alembic check                          compares a database that is at all heads, so write a cutover when it is due
-      alembic revision --autogenerate        with --head main@head
-      alembic downgrade embeddings@-1        rolls the last cutover back
-      alembic merge                          never of these two: the application would wait for the backfill again
+      alembic upgrade head             until the first cutover; then `main@head`
+      alembic upgrade heads            both: for an empty database, as in CI,
+                                       where no gate asks for anything
+      alembic check                    compares a database that is at all heads:
+                                       write a cutover when it is due
+      alembic revision --autogenerate  with --head main@head
+      alembic downgrade embeddings@-1  rolls the last cutover back
+      alembic merge                    never of these two: the application would
+                                       wait for the backfill again
 
     A main line that has a label keeps it. One that has none, and whose control schema was installed before, is named by
     its first revision: 4f1c@head. What to run is printed.
@@ -98,7 +102,10 @@ def command(
         output.say(
             "target_metadata in env.py is None: give it your models' metadata, or autogenerate has nothing to read."
         )
-    output.say("Next: declare an Embedding(...) in a model, then alembic revision --autogenerate")
+    output.say(
+        f"Next: {deploy}; declare an Embedding(...) in a model, with adopt= where its vectors are there already "
+        "(pgvmig adopt --check looks at them); then alembic revision --autogenerate"
+    )
 
 
 @command.command("cutover")
@@ -193,7 +200,7 @@ def _finish(project: Project, line: str | None, planned: Revision, *, dry_run: b
             f"It begins the line {LABEL}. From now on `alembic upgrade head` is ambiguous; deploys run: {deploy}"
         )
     if planned.revision is None:
-        output.say(f"When it is time: {apply}")
+        output.say(f"When it is time: {apply}. Until then `alembic check` and --autogenerate refuse to compare.")
 
 
 def _deploy(project: Project, line: str | None, planned: Revision) -> str:

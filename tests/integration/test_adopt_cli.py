@@ -210,6 +210,21 @@ def test_another_model_and_another_text_are_told(site, documents, pgvmig):
     done = pgvmig("adopt", "documents", *WHO, "--input", "'title: ' || body", "--json")
     assert done.code == 4
     assert pgvmig("adopt", "documents", *WHO, "--document-prefix", "passage: ", "--check").code == 4
+    near = "l2_normalize(embedding + array_fill(0.1, ARRAY[vector_dims(embedding)])::vector)"
+    site.execute(f"UPDATE documents SET embedding = {near} WHERE id BETWEEN 11 AND 40")
+    done = pgvmig("adopt", "documents", *WHO)
+    assert done.code == 4
+    assert re.search(
+        r"not adopted: 10 of 40 sampled vectors are what hash .*; the others are near \(cosines: worst 0\.[6-9].*\): "
+        r"a near relation of the model made them, or input, prefix, preprocessing or truncation is another: rows \(",
+        done.err,
+    )
+    assert done.err.splitlines()[-1] == (
+        "Next:  compare input 'body', prefix and --max-input with the text that the application embeds; rows whose "
+        "text has changed since are embedded again, or set embedding to NULL there and adopt with --writer worker"
+    )
+    site.execute("TRUNCATE documents")
+    fill(site, range(1, 41))
     site.execute("UPDATE documents SET body = 'passage: ' || body")
     done = pgvmig("adopt", "documents", *WHO, "--input", "substr(body, 10)", "--check", "--json")
     assert (done.code, done.json["adopted"], versions(site)) == (0, False, [])

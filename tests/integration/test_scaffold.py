@@ -1,6 +1,8 @@
 """`pgvmig scaffold` in projects that `alembic init` made: two lines of revisions, of which one waits for nothing."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -277,18 +279,22 @@ def test_what_it_says(project_of, connection):
     assert "Would be written: pgvmig control schema, after nothing\n    op.install_pgvmig(version=1)\n" in said
     said = project.pgvmig("scaffold")
     assert "Written; what it was is in" in said
-    assert "Deploys run: alembic upgrade main@head\nNext: declare an Embedding(...) in a model" in said
+    assert "Deploys run: alembic upgrade main@head\nNext: alembic upgrade main@head; declare an Embedding(...)" in said
     project.env.write_text(project.env.read_text().replace("models.metadata", "None"))
     assert "target_metadata in env.py is None: give it your models' metadata" in project.pgvmig("scaffold")
     project.alembic("upgrade", "head")
     connection.execute("CREATE TABLE documents (id int PRIMARY KEY, body text)")
-    contract = "{'model': 'hash', 'model_version': '1', 'dimensions': 8, 'input': 'body'}"
+    contract = "{'model': 'hash', 'model_version': '1', 'dimensions': 2500, 'input': 'body'}"
     fill_in(project.new_revision("v1"), f"op.add_embedding('documents', 'v1', {contract})")
-    project.alembic("upgrade", "head")
+    # what a revision says is seen with the logging of `alembic init`
+    command = [sys.executable, "-m", "alembic", "upgrade", "head"]
+    done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=True)
+    assert "INFO  [alembic.pgvmig] documents v1: " in done.stderr
     said = project.pgvmig("scaffold", "cutover", "documents", "v1")
     assert (
         "It begins the line embeddings. From now on `alembic upgrade head` is ambiguous; deploys run: alembic" in said
     )
+    assert "Until then `alembic check` and --autogenerate refuse to compare." in said
     assert "documents v1 is added in this database. It will be refused until its gates pass: pgvmig verify" in said
 
 

@@ -64,7 +64,9 @@ def test_the_way_to_a_switch(connection, v2, status):
 
     prove(connection, v2)
     text, versions, _ = status()
-    assert versions["v2"]["next"] == "pgvmig cutover documents v2, or op.cut_over_embedding() in a revision"
+    assert versions["v2"]["next"] == (
+        "pgvmig cutover documents v2, or as a revision: pgvmig scaffold cutover documents v2"
+    )
     assert versions["v2"]["verify"]["passed"] == ["hashes", "health", "recall", "identity", "visibility"]
     assert "documents v2 verify: 5 passed, 0 s ago" in text
 
