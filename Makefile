@@ -10,9 +10,11 @@ PYTEST_ARGS ?=
 # One more than a small machine has cores: many tests wait for a worker's, a server's or a standby's next move.
 WORKERS ?= 3
 BENCH_ARGS ?=
+# Where it is set, every command that a test starts compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup stores demo test lint docs bench bench-peers lock clean
+.PHONY: help setup stores demo collected test lint docs bench bench-peers lock clean
 
 help: ## what each target does
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -42,7 +44,12 @@ lint: setup ## ruff, mypy --strict, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint stores ## lint, then every test
+# pytest rewrites every assert, most of what it takes to find the tests. Done once and kept, the processes need not each do it.
+collected: setup
+	@$(BIN)/python -m pytest --collect-only -qq >/dev/null || $(BIN)/python -m pytest --collect-only -q
+
+test: ## lint, then every test
+	$(MAKE) -j2 lint stores collected
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 docs: setup ## write docs/cli.md, the tables of docs/pacing.md and the operations in docs/alembic.md again
