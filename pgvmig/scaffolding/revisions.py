@@ -20,6 +20,8 @@ from pgvmig.scaffolding.literal import added_again, named, rendered
 from pgvmig.scaffolding.project import LABEL, MAIN_LABEL, Operation, Project
 
 _ADDS = ("add_embedding", "adopt_embedding")
+# What can be said of a version only while it is there.
+_NEEDS = (*_ADDS, "index_embedding", "drop_embedding_index", "set_embedding_search")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +101,7 @@ def retirement(conn: psycopg.Connection[Any], project: Project, version: Version
     _require_cutover(conn, project, version)
     schema_name = _schema(project, version)
     return replace(
-        _on_branch(project, version, line),
+        _on_branch(project, version, line, after=_NEEDS),
         message=f"retire {version.name}",
         upgrade=rendered([ops.RetireEmbeddingOp(**named(version, schema_name))]),
         downgrade=rendered(added_again(conn, version, schema_name)),
@@ -125,15 +127,20 @@ def write(project: Project, revision: Revision) -> Revision:
         )
     except CommandError as error:
         raise ConfigError(f"Alembic could not write the revision: {error}") from error
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{error.filename} is missing, from which Alembic writes revisions",
+            next_step="take the one that `alembic init elsewhere` makes; then run this again",
+        ) from error
     assert script is not None  # noqa: S101  # what has just been written is there
     return replace(revision, revision=script.revision, path=str(Path(script.path)))
 
 
-def _on_branch(project: Project, version: Version, line: str | None) -> Revision:
-    """Return where a revision about the version stands: after the line's last, and after the one that adds it."""
+def _on_branch(project: Project, version: Version, line: str | None, *, after: Sequence[str] = _ADDS) -> Revision:
+    """Return where a revision about the version stands: after the line's last, and after those operations on it."""
     last = project.branch_head()
-    added = _added(project, version)
-    needed = added.revision if added else project.main_head(line)
+    before = _first(project, after, version)
+    needed = before.revision if before else project.main_head(line)
     return Revision(
         message="",
         after=last.revision if last else None,

@@ -223,13 +223,14 @@ def test_readme_installs(reader: Reader) -> None:
     pip, *commands = installed.splitlines()
     assert pip.startswith("pip install 'pgvmig[")
     prepare_readme(reader)
+    reader.save(blocks("docs/alembic.md", "ini")[1])
     reader.console("\n".join(commands))
 
 
 def test_readme_revision_and_sql(reader: Reader) -> None:
     prepare_readme(reader)
     reader.run(["pgvmig", "init"])
-    (revision,) = blocks("README.md", "python")
+    _, revision = blocks("README.md", "python")
     head = "revision = '0001'\ndown_revision = None\n"
     (reader.folder / "migrations" / "versions" / "0001_v2.py").write_text(head + revision)
     assert "CREATE VIEW" not in reader.run(["bash", "-c", "alembic upgrade head"])
@@ -272,7 +273,7 @@ def test_pacing_tables_are_current() -> None:
 
 def test_pacing_at_three_in_the_morning(reader: Reader) -> None:
     prepare_readme(reader)
-    (revision,) = blocks("README.md", "python")
+    _, revision = blocks("README.md", "python")
     head = "revision = '0001'\ndown_revision = None\n"
     (reader.folder / "migrations" / "versions" / "0001_v2.py").write_text(head + revision)
     for command in ("pgvmig init", "pgvmig standby none", "alembic upgrade head"):
@@ -319,7 +320,7 @@ def prepare_cutover(reader: Reader) -> None:
 
 def test_report(reader: Reader) -> None:
     prepare_readme(reader)
-    (revision,) = blocks("README.md", "python")
+    _, revision = blocks("README.md", "python")
     head = "revision = '0001'\ndown_revision = None\n"
     (reader.folder / "migrations" / "versions" / "0001_v2.py").write_text(head + revision)
     for command in ("pgvmig init", "pgvmig standby none", "alembic upgrade head"):

@@ -113,6 +113,7 @@ def test_from_one_model_to_the_next(project_of, server, connection):
     project.alembic("upgrade", "main@head")
     project.alembic("check")
     added, cut_over = [project.revision_of(name) for name in ("v2", "cut_over_documents_v1")]
+    change_of_the_index(project)
     written = project.scaffold("cutover", "documents", "v2")
     assert (written["revision"]["depends_on"], written["revision"]["after"]) == (added, cut_over)
     project.alembic("upgrade", "embeddings@head")
@@ -122,7 +123,8 @@ def test_from_one_model_to_the_next(project_of, server, connection):
     project.alembic("upgrade", "heads")
 
     retired = project.scaffold("retire", "documents", "v1")
-    assert retired["revision"]["depends_on"] is None
+    # a new database would have retired it else, before what the main line still says of it
+    assert retired["revision"]["depends_on"] == project.revision_of("another_index_for_v1")
     project.alembic("upgrade", "embeddings@head")
     assert states(connection) == {"v1": "retired", "v2": "active"}
     project.alembic("check")
@@ -130,6 +132,15 @@ def test_from_one_model_to_the_next(project_of, server, connection):
     assert states(connection) == {"v1": "added", "v2": "active"}
     assert find(connection, V1).contract.model == "hash"
     empty_databases_go_up_and_down(project, server)
+
+
+def change_of_the_index(project):
+    """Write a revision about v1 after the one that adds v2."""
+    project.alembic("revision", "-m", "another index for v1", "--head", "main@head")
+    (path,) = project.folder.rglob("*_another_index_for_v1.py")
+    change = "op.index_embedding('documents', 'v1', options={'m': 8}, after_backfill=True)"
+    path.write_text(path.read_text().replace("    pass", f"    {change}", 1))
+    project.alembic("upgrade", "main@head")
 
 
 def second_model(project):
@@ -331,3 +342,9 @@ def test_no_project(database, tmp_path):
     assert found.startswith("Alembic finds no project here: No 'script_location' key found in configuration")
     assert advice == "alembic init migrations, or pgvmig scaffold --config path/to/alembic.ini"
     assert refusal(project, "--config", "nowhere.ini")[0] == "there is no nowhere.ini"
+    project.init()
+    (template,) = tmp_path.rglob("script.py.mako")
+    template.unlink()
+    found, _, advice = refusal(project)
+    assert found == f"{template} is missing, from which Alembic writes revisions"
+    assert advice == "take the one that `alembic init elsewhere` makes; then run this again"
