@@ -100,7 +100,7 @@ class Project:
         return next(folder for folder in folders if Path(near.path).is_relative_to(folder.absolute()))
 
     def operations(self) -> Iterator[Operation]:
-        """Yield every call of `op.*_embedding` and `op.*_pgvmig` in upgrades, in the order of the revisions."""
+        """Yield the calls of operations on versions and on the control schema in upgrades, as revisions follow."""
         for revision in self.revisions():
             tree = ast.parse(Path(revision.path).read_bytes())
             for function in tree.body:
@@ -148,7 +148,7 @@ def _is_ours(node: ast.AST) -> bool:
         and isinstance(node.func, ast.Attribute)
         and isinstance(node.func.value, ast.Name)
         and node.func.value.id == "op"
-        and node.func.attr.endswith(("_embedding", "_pgvmig"))
+        and node.func.attr.endswith(("_embedding", "_embedding_index", "_embedding_search", "_pgvmig"))
     )
 
 

@@ -25,8 +25,10 @@ RETURNS boolean
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT v.state <> 'retired' AND c.missing + c.missing_recent <= c.total / 10.0
-    FROM pgvmig.find_version($1, $2, $3) AS v, pgvmig.coverage(v.version_id) AS c
+    -- a retired version has nothing that could be counted
+    SELECT CASE WHEN v.state = 'retired' THEN false
+                ELSE (SELECT c.missing + c.missing_recent <= c.total / 10.0 FROM pgvmig.coverage(v.version_id) AS c) END
+    FROM pgvmig.find_version($1, $2, $3) AS v
 $$;
 
 -- An index that is there before the vectors makes every one of them pay for its place in the graph: build it after the

@@ -139,3 +139,14 @@ def test_an_index_keeps_serving_when_its_table_is_renamed(project, connection, r
     connection.execute("ALTER TABLE documents RENAME TO papers")
     indexing.drop(run, address("papers", "v2"), method="ivfflat", version_stays=True)
     assert connection.execute(INDEXES).fetchall()[1:] == [("v2", False, None)]
+
+
+def test_a_retired_version_gets_no_index(project, connection):
+    switch(connection, V2)
+    connection.execute(
+        "SELECT pgvmig.retire('documents', 'v1', soak => '0', skip => '{unused,soak}', reason => 'a test')"
+    )
+    project.revision('op.index_embedding("documents", "v1", after_backfill=True)')
+    with pytest.raises(errors.PgvmigError) as error:
+        project.upgrade()
+    assert str(error.value) == "documents v1 is retired. Next: op.add_embedding() adds it again, empty"
