@@ -15,14 +15,15 @@ from pgvmig import indexing_partitions, one_index
 from pgvmig import sql as files
 from pgvmig.adding import resolved
 from pgvmig.address import Address, Table
+from pgvmig.catalog.connection import is_passing
 from pgvmig.contract import Contract
-from pgvmig.errors import NotFoundError, UsageError
+from pgvmig.errors import ConflictError, DatabaseError, NotFoundError, UsageError
 from pgvmig.home import Home
 from pgvmig.index_plan import METHODS, IndexPlan
 from pgvmig.layouts import ddl
 from pgvmig.names import fit, vector_column
 from pgvmig.one_index import Found, Names, Step, Wanted
-from pgvmig.runner import Added, Runner, decoded, one
+from pgvmig.runner import Added, Row, Runner, decoded, one
 
 # Up to so many rows a list for every thousand; above, the square root of their number.
 _MANY = 1_000_000
@@ -57,6 +58,9 @@ def build(
     only kept for `pgvmig index`, and `say` is told so. Raises UsageError for what cannot be, before anything is done.
     """
     where = resolved(run, where)
+    if after_backfill and run.offline and where not in run.memory:
+        _keep_unseen(run, where, IndexPlan(method, dict(options or {}), quantize))
+        return False
     version = _version(run, where)
     plan = asked = IndexPlan.of(version.contract, method, options, quantize)
     wanted = _wanted(where, version, plan)
@@ -75,6 +79,8 @@ def build(
     wanted = _with_earlier_names(run, where, wanted)
     to_do = one_index.to_do(run, wanted)
     begins = any(step.verb == "create" for step in to_do)
+    if begins and version.adopted:
+        _require_dimensions(run, wanted, version)
     run.note(f"pgvmig: index {where.label}; without a lock on the table, and not inside a transaction")
     if begins and not early:
         run.run(files.query("indexing", "require_backfilled", **where.literals()))
@@ -98,6 +104,37 @@ def _take(
         built = sql.Literal(files.text(wanted.table.beside(wanted.names.name)))
         with run.transaction():
             run.run(files.query("indexing", "record_built", **where.literals(), index=built))
+
+
+def _require_dimensions(run: Runner, wanted: Wanted, version: Added) -> None:
+    """Raise ConflictError for a column without dimensions; a quantised index has its own."""
+    if run.offline or wanted.plan.quantize is not None:
+        return
+    column = sql.Literal(version.home.vector)
+    rows = run.run(files.query("adding", "column_type", relation=version.home.table.relation, column=column))
+    if not rows or rows[0]["dimensions"] != -1:
+        return
+    contract = version.contract
+    schema = one(run.run(sql.SQL("SELECT pgvmig.vector_schema()")))
+    cast = sql.SQL("(({}::{}({})) {})").format(
+        sql.Identifier(version.home.vector),
+        ddl.type_name(schema, contract.vector_type),
+        sql.SQL(str(contract.dimensions)),
+        ddl.type_name(schema, wanted.plan.opclass(contract)),
+    )
+    index = sql.SQL("CREATE INDEX CONCURRENTLY ON {} USING hnsw {}").format(version.home.table.identifier, cast)
+    # which would not be smaller than halfvec
+    smaller = (
+        'searches know an index of smaller vectors, which has its dimensions: quantize="halfvec"; or '
+        if contract.vector_type == "vector"
+        else ""
+    )
+    raise ConflictError(
+        f"{wanted.table.name}.{version.home.vector} is {contract.vector_type} without dimensions",
+        hazard="PostgreSQL can index a cast of it only, which searches have to name; a type with dimensions rewrites "
+        "the table under a lock",
+        next_step=f"{smaller}for queries that name the cast: {files.text(index)}",
+    )
 
 
 def planned(run: Runner, where: Address) -> IndexPlan | None:
@@ -137,6 +174,12 @@ def _keep_for_later(run: Runner, where: Address, wanted: Wanted, say: Say | None
     _say(say, f"{where.label}: its index is built after the backfill. Next: pgvmig index {where.label}")
 
 
+def _keep_unseen(run: Runner, where: Address, plan: IndexPlan) -> None:
+    """Keep the plan for a version that an earlier script added; what cannot be is refused when it is built."""
+    run.note(f"pgvmig: what the index of {where.label} is to be; pgvmig index {where.label} builds it")
+    _keep(run, where, plan)
+
+
 def _say(say: Say | None, text: str) -> None:
     if say is not None:
         say(text)
@@ -158,13 +201,23 @@ def _without_timeouts(run: Runner) -> Iterator[None]:
     run.run(files.query("indexing", "no_timeouts"))
     try:
         yield
-    finally:
-        if before:
-            values = {name: sql.Literal(value) for name, value in before[0].items()}
-            run.run(files.query("indexing", "restore_timeouts", **values))
-        else:
-            run.run(files.query("indexing", "reset_lock_timeout"))
-            run.run(files.query("indexing", "reset_statement_timeout"))
+    except DatabaseError as error:
+        if not is_passing(error):  # a connection that is lost has no settings, and is what there is to say
+            _put_back(run, before)
+        raise
+    except BaseException:
+        _put_back(run, before)
+        raise
+    _put_back(run, before)
+
+
+def _put_back(run: Runner, before: list[Row]) -> None:
+    if before:
+        values = {name: sql.Literal(value) for name, value in before[0].items()}
+        run.run(files.query("indexing", "restore_timeouts", **values))
+    else:
+        run.run(files.query("indexing", "reset_lock_timeout"))
+        run.run(files.query("indexing", "reset_statement_timeout"))
 
 
 def drop(
@@ -238,7 +291,8 @@ def _version(run: Runner, where: Address) -> Added:
     if version is None and run.offline:
         raise UsageError(
             f"{where.label}: offline SQL knows a version only from the revision that adds it",
-            next_step="begin the range with that revision: alembic upgrade <the one before it>:head --sql",
+            next_step="begin the range with that revision: alembic upgrade <the one before it>:head --sql; where the "
+            "database has it, after_backfill=True records the index, and pgvmig index builds it",
         )
     if version is None:
         raise NotFoundError(f"there is no {where.label}", next_step="op.add_embedding() adds it")

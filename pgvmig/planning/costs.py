@@ -188,7 +188,7 @@ def _toast_wal(size: int) -> int:
 
 def _heap(rows: int, size: float, block: int) -> int:
     """Return the bytes of the pages that so many tuples fill; `size` with alignment and line pointer."""
-    if not rows:
+    if not rows or not size:  # an update that is not HOT may still find room on its page
         return 0
     return math.ceil(rows / max((block - PAGE_HEADER) // size, 1)) * block
 

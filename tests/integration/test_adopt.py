@@ -278,6 +278,27 @@ def test_an_adopted_version_that_never_had_an_index_is_gone_back_to_without_one(
     assert find(connection, V1).state == "active"
 
 
+def test_a_column_without_dimensions_has_an_index_of_smaller_vectors_or_of_the_cast(connection, run):
+    connection.execute("DELETE FROM documents WHERE embedding IS NULL")
+    connection.execute("ALTER TABLE documents ALTER COLUMN embedding TYPE vector")
+    adopt_version(connection, "documents", "v1", "embedding")
+    with pytest.raises(errors.ConflictError) as refused:
+        indexing.build(run, V1)
+    cast = (
+        'CREATE INDEX CONCURRENTLY ON "public"."documents" USING hnsw (("embedding"::"public"."vector"(8)) '
+        '"public"."vector_cosine_ops")'
+    )
+    assert str(refused.value) == (
+        "documents.embedding is vector without dimensions. PostgreSQL can index a cast of it only, which searches have "
+        "to name; a type with dimensions rewrites the table under a lock. Next: searches know an index of smaller "
+        f'vectors, which has its dimensions: quantize="halfvec"; or for queries that name the cast: {cast}'
+    )
+    assert connection.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid").fetchone() == (0,)
+    assert indexing.build(run, V1, quantize="halfvec")
+    indexing.drop(run, V1, version_stays=True)
+    connection.execute(cast)
+
+
 def test_retiring_leaves_the_applications_column(connection, run, cut_over):
     outcome = retire(run, V1)
     assert (outcome["changed"], outcome["kept_column"]) == (True, "embedding")

@@ -158,6 +158,11 @@ def test_nothing_to_write_costs_nothing():
     assert costs.table_cost(nothing, Stored(1600), 8).disk_bytes == 0
 
 
+def test_updates_of_an_indexed_column_that_stay_on_their_page():
+    cost = costs.column_cost(replace(WORK, rows=1, hot_share=0.0, moved_size=0.0), [HNSW])
+    assert cost.table_bytes == 0
+
+
 FACTS = {
     "identity_full": False, "oldest_snapshot": None, "fillfactor": 100, "autovacuum": True, "frozen_age": 100,
     "freeze_max_age": 200_000_000, "row_security": False, "compression_known": True,
