@@ -9,6 +9,9 @@ import pytest
 from pgvmig.demo import corpus
 from pgvmig.errors import ConfigError, UsageError
 
+# Reading the whole of Python takes seconds: all that look at it do so in one process.
+pytestmark = pytest.mark.xdist_group("corpus")
+
 # Long enough to be a passage, and no part of any summary here.
 TEXT = "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor incididunt ut {}."
 

@@ -15,6 +15,8 @@ from pgvmig.errors import ConfigError
 from pgvmig.evaluation import metrics
 from pgvmig.evaluation.verdict import NDCG
 
+pytestmark = pytest.mark.xdist_group("models")
+
 real = [pytest.mark.models]
 ALIKE = [
     "How do I merge sorted lists?",
