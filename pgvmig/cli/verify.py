@@ -95,6 +95,8 @@ def command(
                 only=only,
             )
     gate_table.tell(results, found.name, as_json=as_json)
+    if not only and not as_json and found.state in (State.READY, State.RETAINED):
+        output.say(f"Next: pgvmig cutover {found.name}, or as a revision: pgvmig scaffold cutover {found.name}")
 
 
 def _newest(found: list[versions.Version]) -> versions.Version:

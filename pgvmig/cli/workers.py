@@ -80,7 +80,7 @@ def _outlook(version: Row) -> Iterator[str]:
     if progress is None:
         return
     left, total, eta = (progress[key] for key in ("rows_left_estimate", "rows_estimate", "eta_seconds"))
-    if left and total:
+    if left and total and version["writer"] == "worker":
         when = f", about {span(eta)} at this speed" if eta else ""
         yield f"about {left:,} of {total:,} rows left to walk over{when} (estimates)"
     if progress["leases_over"]:

@@ -78,6 +78,8 @@ def test_a_populated_column_is_taken_without_rewriting_a_row(site, documents, pg
         1,
         ["Error: documents v1 is adopted already, under this contract", "Next:  pgvmig status documents"],
     )
+    # what the application writes is nothing for a worker to walk over
+    assert "left to walk over" not in pgvmig("status", "documents").out
 
 
 def test_checking_changes_nothing_and_a_revision_takes_what_it_found(site, documents, pgvmig, tmp_path):

@@ -429,6 +429,11 @@ def test_as_a_command(site, v2, monkeypatch, capsys):
     code, out, _ = run("verify", "documents", "--only", "health", "--only", "capture", "--json")
     assert [gate["gate"] for gate in json.loads(out)["gates"]] == ["capture", "health"]
     assert run("verify", "documents", "v2", "--only", "bogus")[0] == 2
+    code, out, _ = run("verify", "documents", "--queries", "5", "--sample", "3")
+    assert (code, out.splitlines()[-1]) == (
+        0,
+        "Next: pgvmig cutover documents v2, or as a revision: pgvmig scaffold cutover documents v2",
+    )
     site.execute("SELECT pgvmig.retire('documents', 'v2')")
     code, _, err = run("verify", "documents")
     assert (code, err.splitlines()[0]) == (1, "Error: documents v2 is retired")
