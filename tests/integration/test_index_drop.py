@@ -150,3 +150,20 @@ def test_a_retired_version_gets_no_index(project, connection):
     with pytest.raises(errors.PgvmigError) as error:
         project.upgrade()
     assert str(error.value) == "documents v1 is retired. Next: op.add_embedding() adds it again, empty"
+
+
+def test_a_script_records_another_index_of_a_version_that_is_there(project, connection):
+    """Autogenerate writes such a revision when a model changes the options; its script begins after the version's."""
+    switch(connection, V2)
+    project.revision(
+        'op.index_embedding("documents", "v2", options={"m": 8}, after_backfill=True)',
+        'op.index_embedding("documents", "v2", after_backfill=True)',
+    )
+    script = project.sql("r2:r3")
+    assert "-- pgvmig: what the index of documents v2 is to be; pgvmig index documents v2 builds it" in script
+    assert "CREATE INDEX" not in script
+    connection.execute(script)
+    run = ConnectionRunner(connection)
+    assert indexing.planned(run, V2).options == {"m": 8}
+    assert indexing.build(run, V2, options={"m": 8})
+    assert connection.execute(INDEXES).fetchall()[1] == ("v2", True, "documents_embedding_v2_hnsw")

@@ -150,7 +150,7 @@ def test_revisions(database, name, layout, tmp_path, offline):
         project.downgrade("r3")
         connection.execute(sql.SQL("INSERT INTO {0}.{0} VALUES ('1', 'one')").format(sql.Identifier(name)))
         embed(connection, find(connection, address(name, "v1", name, f"s{name}")))
-        with pytest.raises(PgvmigError, match="would destroy 1 vector"):
+        with pytest.raises(PgvmigError, match="has vectors, its index is not dropped"):
             project.downgrade("r1")
         project.downgrade("base", drop)
     assert connection.execute("SELECT count(*) FROM victim").fetchone() == (1,)
