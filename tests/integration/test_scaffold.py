@@ -342,3 +342,9 @@ def test_no_project(database, tmp_path):
     assert found.startswith("Alembic finds no project here: No 'script_location' key found in configuration")
     assert advice == "alembic init migrations, or pgvmig scaffold --config path/to/alembic.ini"
     assert refusal(project, "--config", "nowhere.ini")[0] == "there is no nowhere.ini"
+    project.init()
+    (template,) = tmp_path.rglob("script.py.mako")
+    template.unlink()
+    found, _, advice = refusal(project)
+    assert found == f"{template} is missing, from which Alembic writes revisions"
+    assert advice == "take the one that `alembic init elsewhere` makes; then run this again"
