@@ -296,6 +296,8 @@ class TestRaces:
     def test_a_worker_that_is_late_does_not_overwrite_a_newer_text(self, site, v2, monkeypatch):
         """Its lease is over, another worker has read the changed text and is at its write: neither vector is lost."""
         late, go = threading.Event(), threading.Event()
+        # the one that is late blocks its own connection for leases, and that would pause the other for a minute
+        unpaced = {"lease": 1.0, "batch_size": 2, "limits": Limits(max_blocking=None)}
         names = threading.local()
         real = faults.reach
 
@@ -309,12 +311,12 @@ class TestRaces:
 
         def slow():
             names.late = True
-            return site.run(lease=1.0, batch_size=2)
+            return site.run(**unpaced)
 
         with Background(slow) as first:
             assert late.wait(20)
             site.execute("UPDATE documents SET body = 'changed' || id")
-            with Background(lambda: site.run(lease=1.0, batch_size=2)) as second:
+            with Background(lambda: site.run(**unpaced)) as second:
                 threading.Timer(2.5, go.set).start()
                 second.join()
             first.join()
