@@ -129,6 +129,11 @@ def test_somebody_is_blocked_by_us(blocker):
     )
 
 
+def test_a_worker_that_waits_for_another_is_nobody_to_make_way_for():
+    waiting = blocked(60, (13, "pgvmig backfill")) | {"application_name": "pgvmig backfill"}
+    assert only("blocked sessions", waiting).state is OK
+
+
 def test_a_short_wait_is_what_any_transaction_costs():
     found = only("blocked sessions", blocked(0.05, (11, None)))
     assert (found.state, found.pressure) == (OK, pytest.approx(0.5))

@@ -14,11 +14,13 @@ NAME = "blocked sessions"
 
 # Behind PgBouncer the process ids that a client is told are not the server's, so our sessions go by their name as well.
 OURS = "pgvmig "
+# A worker that waits for another's batch: nobody's search is late by it, and a pause would help neither.
+WORKER = f"{OURS}backfill"
 
 
 def _judge(look: Look) -> tuple[Reading, ...]:
     limit = look.limits.max_blocking or timedelta()
-    blocked = [row for row in look.rows if _blockers(row, look.subject)]
+    blocked = [row for row in look.rows if row["application_name"] != WORKER and _blockers(row, look.subject)]
     if not blocked:
         return (ok(NAME, "nobody is blocked by us", pressure=0.0),)
     worst = max(blocked, key=_waited)
