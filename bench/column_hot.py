@@ -64,7 +64,7 @@ def _fill(dsn: str, rows: int, *, striped: bool, fillfactor: int | None = None) 
     worker.prepare(dsn, dimensions=_DIMENSIONS, adopted=_DIMENSIONS)
     with connect(dsn) as conn:
         if fillfactor is not None:
-            conn.execute(f"ALTER TABLE documents SET (fillfactor = {fillfactor})")
+            conn.execute(f"ALTER TABLE public.documents SET (fillfactor = {fillfactor})")
         heap, wal = _sizes(conn)
         lane = lane_of(conn, dsn, batch=64, striped=striped)
         began = time.perf_counter()
@@ -86,7 +86,9 @@ def _fill(dsn: str, rows: int, *, striped: bool, fillfactor: int | None = None) 
 
 
 def _sizes(conn: psycopg.Connection[tuple[int, int]]) -> tuple[int, int]:
-    statement = "SELECT pg_relation_size('documents'), pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint"
+    statement = (
+        "SELECT pg_relation_size('public.documents'), pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint"
+    )
     return conn.execute(statement).fetchone() or (0, 0)
 
 

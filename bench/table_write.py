@@ -26,7 +26,7 @@ _DIMENSIONS = 384
 _BATCH = 5_000
 # Each takes seconds, and a COPY of a tenth of a second is at the mercy of one flush.
 _ROUNDS = 9
-_FOREIGN_KEY = "FOREIGN KEY (key_id) REFERENCES documents ON DELETE CASCADE"
+_FOREIGN_KEY = "FOREIGN KEY (key_id) REFERENCES public.documents ON DELETE CASCADE"
 _RAW, _READ, _WRITTEN, _LOCKING = (
     "raw binary COPY into a bare table with a primary key",
     "walked, read and written",
@@ -85,12 +85,12 @@ def _layout(dsn: str, rows: int, constraint: str | None = None) -> dict[str, flo
     worker.prepare(dsn, layout="table", adopted=0)
     with connect(dsn) as conn:
         if constraint:
-            conn.execute(f"ALTER TABLE documents_v2_vectors ADD {constraint}")
+            conn.execute(f"ALTER TABLE public.documents_v2_vectors ADD {constraint}")
         clock = Clock(lane_of(conn, dsn, batch=_BATCH), provider.vectors(_DIMENSIONS))
         began = time.perf_counter()
         clock.run()
         whole = time.perf_counter() - began
-        (written,) = conn.execute("SELECT count(*) FROM documents_v2").fetchone() or (0,)
+        (written,) = conn.execute("SELECT count(*) FROM public.documents_v2").fetchone() or (0,)
     if written != rows:
         raise AssertionError(f"{written:,} of {rows:,} rows were written")
     return {_WRITTEN: rows / clock.writing, _READ: rows / whole}

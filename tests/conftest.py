@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 
 import psycopg
@@ -38,6 +39,11 @@ def _majors(item):
         if mark.name == "pg16":
             return (16,)
     return ()
+
+
+def pytest_collection_finish():
+    """From here on compile what is imported anew: a revision that a test writes twice in a second would not be read."""
+    sys.dont_write_bytecode = True
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the marks

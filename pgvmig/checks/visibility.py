@@ -16,6 +16,7 @@ from psycopg import sql
 from psycopg.rows import class_row, tuple_row
 
 from pgvmig import sql as files
+from pgvmig.catalog.session import restore_path
 from pgvmig.checks.evidence import Finding, Task, listed
 from pgvmig.errors import NotFoundError
 from pgvmig.space import find_space
@@ -153,6 +154,7 @@ def _acting_as(cursor: psycopg.Cursor[Any], role: str) -> Iterator[None]:
     with cursor.connection.transaction(force_rollback=True):
         cursor.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
         cursor.execute("SET LOCAL row_security = on")
+        restore_path(cursor.connection)  # which the policies' functions may rely on, as they can when the role searches
         yield
 
 

@@ -19,6 +19,7 @@ from psycopg import sql
 from pgvmig import sql as files
 from pgvmig.catalog import own_scans
 from pgvmig.catalog.connection import translate
+from pgvmig.catalog.session import restore_path
 from pgvmig.errors import DatabaseError, NotFoundError, UsageError
 from pgvmig.evaluation.judged import Query
 from pgvmig.evaluation.metrics import DEPTH
@@ -239,6 +240,8 @@ def _timed(
             cursor.execute(
                 files.query("reading", "set_local"), {"names": list(settings), "values": list(settings.values())}
             )
+            if query.sql or side.template:
+                restore_path(conn)  # its names are the user's, and so are the rights that it runs with
             began = time.perf_counter()
             cursor.execute(statement, parameters)
             took = time.perf_counter() - began
