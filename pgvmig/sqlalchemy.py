@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import MetaData, Table
+from sqlalchemy import MetaData
 from sqlalchemy.schema import SchemaItem
 
 from pgvmig.contract import Contract
@@ -78,11 +78,6 @@ def declared(metadata: MetaData) -> Iterator[tuple[str | None, str, Embedding]]:
     for (schema, table), slots in metadata.info.get(_INFO, {}).items():
         for embedding in slots.values():
             yield schema, table, embedding
-
-
-def declared_of(table: Table) -> list[Embedding]:
-    """Return the embeddings that a table declares."""
-    return list(table.metadata.info.get(_INFO, {}).get((table.schema, table.name), {}).values())
 
 
 # With the metadata and not with the table: Alembic writes a table's info into op.create_table().

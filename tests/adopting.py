@@ -1,48 +1,12 @@
-"""What tests of `pgvmig adopt` share: a table whose application has filled its vector column, and the command."""
+"""What tests of `pgvmig adopt` share: a table whose application has filled its vector column."""
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from backfilling import Site
 
-from pgvmig.cli import cli, output
-
 WHO = ("--provider", "new", "--model", "hash", "--model-version", "1", "--input", "body")
-
-
-@dataclass
-class Done:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def checks(self) -> dict[str, Any]:
-        return {check["check"]: check for check in self.json["checks"]}
-
-
-def runner(site: Site, monkeypatch: Any, capsys: Any) -> Callable[..., Done]:
-    """Return what runs `pgvmig` with arguments, as its script does."""
-    monkeypatch.setenv("PGVMIG_DSN", site.database.dsn)
-
-    def run(*arguments: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["pgvmig", *arguments])
-        code = output.run(cli)
-        out, err = capsys.readouterr()
-        return Done(code, out, err)
-
-    return run
 
 
 def literal(site: Site, provider: str, text: str, factor: float = 1.0) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from alembic import command
 from alembic.autogenerate import produce_migrations, render_python_code
 from alembic.migration import MigrationContext
+from lifecycle import CONTRACT
 from migrating import OwnProject
 from sqlalchemy import BigInteger, Column, MetaData, Table, Text, create_engine, pool
 
@@ -18,29 +19,11 @@ from pgvmig.alembic_plugin.notice import NoticeOp
 from pgvmig.sqlalchemy import Embedding
 
 PLUGINS = ["alembic.autogenerate.*", "pgvmig.*"]
-ENV = """
-from alembic import context
-from sqlalchemy import create_engine, pool
-
-config = context.config
-OPTIONS = dict(
-    target_metadata=config.attributes.get("metadata"),
-    version_table="my_revisions",
-    transaction_per_migration=True,
-    autogenerate_plugins=["alembic.autogenerate.*", "pgvmig.*"],
-) | config.attributes.get("options", {})
-if context.is_offline_mode():
-    context.configure(dialect_name="postgresql", literal_binds=True, **OPTIONS)
-    with context.begin_transaction():
-        context.run_migrations()
-else:
-    engine = create_engine(config.get_main_option("sqlalchemy.url"), poolclass=pool.NullPool)
-    with engine.connect() as connection:
-        context.configure(connection=connection, **OPTIONS)
-        with context.begin_transaction():
-            context.run_migrations()
-"""
-
+OPTIONS = f"""**({{
+    "target_metadata": config.attributes.get("metadata"),
+    "transaction_per_migration": True,
+    "autogenerate_plugins": {PLUGINS},
+}} | config.attributes.get("options", {{}}))"""
 SCRIPT = """# ${message}
 ${imports if imports else ""}
 import sqlalchemy as sa
@@ -60,20 +43,12 @@ def downgrade():
     ${downgrades if downgrades else "pass"}
 """
 
-CONTRACT: dict[str, Any] = {
-    "provider": "new",
-    "model": "hash",
-    "model_version": "1",
-    "dimensions": 8,
-    "input": "body",
-}
-
 
 @dataclass
 class ModelProject(OwnProject):
     """`metadata` are the models, `settings` more options of context.configure()."""
 
-    env: str = ENV
+    options: str = OPTIONS
     metadata: Any = None
     settings: dict[str, Any] = field(default_factory=dict)
 

@@ -3,6 +3,7 @@
 import lifecycle
 import pytest
 from backfilling import Site
+from commands import runner
 
 from pgvmig.catalog import standbys
 from pgvmig.demo.model_server import serving
@@ -63,3 +64,9 @@ def site(database, model_server, monkeypatch):
     for provider in model_server.models:
         monkeypatch.setenv(f"PGVMIG_{provider.upper()}_BASE_URL", model_server.base_url(provider))
     return Site(database, model_server)
+
+
+@pytest.fixture
+def pgvmig(database, monkeypatch, capsys):
+    """Run `pgvmig` with arguments; returns exit code, stdout, stderr."""
+    return runner(database.dsn, monkeypatch, capsys)

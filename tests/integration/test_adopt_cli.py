@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from adopting import WHO, fill, literal, runner, versions
+from adopting import WHO, fill, literal, versions
+from commands import runner
 from lifecycle import CONTRACT
 from migrating import OwnProject
 
@@ -22,7 +23,7 @@ INDEX = "CREATE INDEX own ON documents USING hnsw (embedding vector_{}_ops)"
 
 @pytest.fixture
 def pgvmig(site, monkeypatch, capsys):
-    return runner(site, monkeypatch, capsys)
+    return runner(site.database.dsn, monkeypatch, capsys)
 
 
 @pytest.fixture

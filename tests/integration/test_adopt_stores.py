@@ -6,7 +6,8 @@ import json
 import re
 
 import pytest
-from adopting import runner, versions
+from adopting import versions
+from commands import runner
 from lifecycle import add_version, find, prove
 from storing import ROOT, library
 
@@ -36,7 +37,7 @@ def model_server():
 
 @pytest.fixture
 def pgvmig(site, monkeypatch, capsys):
-    return runner(site, monkeypatch, capsys)
+    return runner(site.database.dsn, monkeypatch, capsys)
 
 
 @pytest.fixture

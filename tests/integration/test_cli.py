@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from dataclasses import dataclass
-
 import pytest
+from commands import runner
 from lifecycle import EVIDENCE, add_version
 
 from pgvmig.catalog import standbys
-from pgvmig.cli import cli, output
-
-
-@dataclass
-class Done:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        return json.loads(self.out)
 
 
 @pytest.fixture
 def pgvmig(site, monkeypatch, capsys):
-    """Run `pgvmig` with arguments, as its script does."""
-    monkeypatch.setenv("PGVMIG_DSN", site.database.dsn)
-
-    def run(*arguments: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["pgvmig", *arguments])
-        code = output.run(cli)
-        out, err = capsys.readouterr()
-        return Done(code, out, err)
-
-    return run
+    """Run `pgvmig` where the providers lead to the model server."""
+    return runner(site.database.dsn, monkeypatch, capsys)
 
 
 @pytest.fixture

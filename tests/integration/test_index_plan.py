@@ -1,7 +1,6 @@
 """An index that is recorded with the version, and built after the backfill: by the operation or `pgvmig index`."""
 
 import json
-import sys
 
 import pytest
 from lifecycle import add_version, embed, find
@@ -11,7 +10,6 @@ from vectors import write
 from pgvmig.address import address
 from pgvmig.catalog import standbys
 from pgvmig.checks import gates
-from pgvmig.cli import cli, output
 from pgvmig.pacing import building
 from pgvmig.runner import ConnectionRunner
 
@@ -37,17 +35,6 @@ def connection(database):
 @pytest.fixture
 def project(database, connection, tmp_path):
     return OwnProject(database.url, tmp_path / "alembic")
-
-
-@pytest.fixture
-def pgvmig(database, monkeypatch, capsys):
-    monkeypatch.setenv("PGVMIG_DSN", database.dsn)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["pgvmig", *arguments])
-        return output.run(cli), *capsys.readouterr()
-
-    return run
 
 
 def fill(connection, rows=10):

@@ -13,7 +13,7 @@ from migrating import ROOT, OwnProject
 from pgvmig import adding, indexing, retiring
 from pgvmig.address import address
 from pgvmig.catalog import status, versions
-from pgvmig.cli import cli, output
+from pgvmig.cli import output
 from pgvmig.errors import (
     ConflictError,
     DatabaseError,
@@ -34,18 +34,6 @@ COLUMNS = (
 @pytest.fixture
 def left(database):
     return Left(database.connect())
-
-
-@pytest.fixture
-def pgvmig(database, monkeypatch, capsys):
-    """Run `pgvmig` with arguments; returns exit code, stdout, stderr."""
-    monkeypatch.setenv("PGVMIG_DSN", database.dsn)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["pgvmig", *arguments])
-        return output.run(cli), *capsys.readouterr()
-
-    return run
 
 
 def next_of(connection, version="v1"):

@@ -12,7 +12,6 @@ from migrating import OwnProject
 from pgvmig import adding, indexing, routing, smoke, switch
 from pgvmig.address import address
 from pgvmig.catalog import control
-from pgvmig.cli import main
 from pgvmig.errors import GateError, NotFoundError, UsageError
 from pgvmig.reading import Searcher
 from pgvmig.runner import ConnectionRunner
@@ -38,21 +37,6 @@ def switched(site, run):
         prove(site.connection, find(site.connection, where))
         switch.cut_over(run, where)
     return site
-
-
-@pytest.fixture
-def pgvmig(database, capsys, monkeypatch):
-    """Run the command line in this process and return its exit code and what it printed."""
-    monkeypatch.setenv("PGVMIG_DSN", database.dsn)
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["pgvmig", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return ended.value.code, said.out, said.err
-
-    return run
 
 
 @pytest.mark.layouts

@@ -7,7 +7,8 @@ import pytest
 from alembic.autogenerate import render_python_code
 from alembic.operations import Operations
 from alembic.operations import ops as alembic_ops
-from declaring import CONTRACT, calls, embedding
+from declaring import calls, embedding
+from lifecycle import CONTRACT
 from test_autogenerate_compare import subject, version
 
 from pgvmig.alembic_plugin import ops, schema_ops
