@@ -259,11 +259,15 @@ class _Worker:
 
     def _reopen(self) -> None:
         """Open anew what has another table now: other names, types or keys."""
-        for identity, lane in self._lanes.items():
-            if lane.changed:
-                (version,) = (v for v in versions.all_versions(self.conn) if v.version_id == identity)
-                self._lanes[identity] = self._open(version, asked=False)
-                self._lanes[identity].counters = lane.counters
+        changed = {identity: lane for identity, lane in self._lanes.items() if lane.changed}
+        there = {v.version_id: v for v in versions.all_versions(self.conn)} if changed else {}
+        for identity, lane in changed.items():
+            version = there.get(identity)
+            if version is None or not _workable(version):  # dropped or retired since
+                lane.changed, lane.gone = False, True
+                continue
+            self._lanes[identity] = self._open(version, asked=False)
+            self._lanes[identity].counters = lane.counters
 
     def _open(self, version: Version, *, asked: bool) -> Lane:
         self.requests.open(version)

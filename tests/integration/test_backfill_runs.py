@@ -75,6 +75,27 @@ class TestVersions:
         assert site.run().why == "done"
         assert site.value("SELECT count(*) FROM pgvmig.lease") == 0
 
+    def test_dropped_after_its_table_was_changed(self, site, monkeypatch):
+        """Between the batch that noticed the change and the version's being opened anew."""
+        site.documents(500)
+        site.version()
+        reopen = worker._Worker._reopen
+
+        def drop_first(self):
+            if any(lane.changed for lane in self._lanes.values()):
+                dropped.append(site.value("SELECT pgvmig.drop_version('papers', 'v2', destroy => true)"))
+            reopen(self)
+
+        def rename(_):
+            if site.value("SELECT to_regclass('papers')") is None:
+                site.execute("ALTER TABLE documents RENAME TO papers")
+
+        dropped = []
+        monkeypatch.setattr(worker._Worker, "_reopen", drop_first)
+        site.server.on_request = rename
+        assert site.run().why == "done"
+        assert dropped == [True]
+
     def test_retired_ones_are_refused_by_name(self, site):
         site.documents(1)
         site.version()
