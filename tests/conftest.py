@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -63,6 +64,17 @@ def _send_with_its_group(item):
     group = item.get_closest_marker("xdist_group")
     if group is not None and not item.nodeid.endswith(f"@{group.args[0]}"):
         item._id = NodeId.parse(f"{item.nodeid}@{group.args[0]}")
+
+
+@pytest.fixture(autouse=True)
+def _loggers_stay():
+    """Fail the test that silences this process's loggers, and not the one that misses a message much later."""
+    yield
+    loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("pgvmig")]
+    silent = [logger.name for logger in loggers if logger.disabled]
+    for logger in loggers:
+        logger.disabled = False
+    assert not silent, f"disabled in this test, by a fileConfig(): {silent}"
 
 
 @pytest.fixture(scope="session")

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import json
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from alembic.config import CommandLine
+from commands import shell
 
 from pgvmig.cli import cli, output
 
@@ -102,22 +100,11 @@ class UserProject:
         """Run `pgvmig scaffold --json`."""
         return json.loads(self.pgvmig("scaffold", *arguments, "--json"))
 
-    @contextlib.contextmanager
-    def _here(self, argv: list[str]):
+    def _here(self, command: list[str]) -> contextlib.AbstractContextManager[None]:
         dsn = self.url.replace("+psycopg_async", "").replace("+asyncpg", "").replace("+psycopg", "")
-        with (
-            contextlib.chdir(self.folder),
-            mock.patch.dict(os.environ, {"PGVMIG_DSN": dsn}),
-            mock.patch.object(sys, "argv", argv),
-            mock.patch.object(sys, "path", [*sys.path]),
-            mock.patch("logging.config.fileConfig"),  # it would disable the loggers of this process
-        ):
-            os.environ.pop("ALEMBIC_CONFIG", None)
-            # the models of this folder as they are now, and not those of the last one
-            sys.modules.pop("models", None)
-            sys.path_importer_cache.pop(".", None)
-            importlib.invalidate_caches()
-            yield
+        environment = os.environ | {"PGVMIG_DSN": dsn}
+        environment.pop("ALEMBIC_CONFIG", None)
+        return shell(self.folder, command, environment)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import os
 import re
@@ -13,11 +12,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
 
 import psycopg
 import pytest
 from alembic.config import CommandLine
+from commands import shell
 from lifecycle import add_version, install
 
 from pgvmig import indexing
@@ -93,9 +92,7 @@ class Reader:
     def pgvmig(self, command: list[str]) -> str:
         """Run a command as its script does, in this process: a page has dozens, and each would import everything."""
         with (
-            contextlib.chdir(self.folder),
-            mock.patch.dict(os.environ, self.environment, clear=True),
-            mock.patch.object(sys, "argv", command),
+            shell(self.folder, command, self.environment),
             contextlib.redirect_stdout(io.StringIO()) as out,
             contextlib.redirect_stderr(io.StringIO()) as err,
         ):
@@ -104,16 +101,8 @@ class Reader:
         return out.getvalue()
 
     def alembic(self, command: list[str]) -> str:
-        """Run a command as its script does, in this process, with the models of this folder as they are now."""
-        with (
-            contextlib.chdir(self.folder),
-            mock.patch.dict(os.environ, self.environment, clear=True),
-            mock.patch.object(sys, "path", [*sys.path]),
-            contextlib.redirect_stdout(io.StringIO()) as out,
-        ):
-            sys.modules.pop("models", None)
-            sys.path_importer_cache.pop(".", None)
-            importlib.invalidate_caches()
+        """Run a command as its script does, in this process."""
+        with shell(self.folder, command, self.environment), contextlib.redirect_stdout(io.StringIO()) as out:
             CommandLine(prog="alembic").main(argv=command[1:])
         return out.getvalue()
 
