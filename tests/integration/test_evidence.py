@@ -174,7 +174,9 @@ def test_what_was_found_wrong(table):
     switch.roll_back(table.run, V2)
     table.execute(record, False)
     for way_back in (False, True):
-        assert shut(table, way_back=way_back) == {"health": "3 are zero (0 s ago)"}
+        (found,) = shut(table, way_back=way_back).items()
+        assert found[0] == "health"
+        assert re.fullmatch(r"3 are zero \(\d+ s ago\)", found[1])
     assert asked(table)["health"].next == "mend them"
     table.execute("UPDATE pgvmig.evidence SET measured_at = measured_at - interval '3 days'")
     assert shut(table, way_back=True) == {"health": "3 are zero (3 days ago)"}

@@ -336,7 +336,7 @@ class TestStatus:
             "SELECT version_id, run_id, 0, 1, clock_timestamp() - interval '5 s' FROM pgvmig.backfill_run"
         )
         _, out, _ = pgvmig("status")
-        assert "not heard of for 40 s" in out
+        assert re.search(r"not heard of for [4-9]\d s", out)
         assert "killed, or cut off from the database" in out
         assert "documents v2: 1 lease has run out: the next worker takes them over" in out
 

@@ -205,7 +205,7 @@ def test_a_version_that_served_a_share_of_the_keys_soaks_too(left):
     prove(left.connection, v3)
     left.execute("SELECT pgvmig.set_route('documents', 'v3', 10)")
     left.execute("SELECT pgvmig.unroute('documents')")
-    with pytest.raises(GateError, match="documents v3 is not to be retired yet: it was left 0 s ago"):
+    with pytest.raises(GateError, match=r"documents v3 is not to be retired yet: it was left \d+ s ago"):
         retiring.retire(left.run, V3)
     assert retiring.retire(left.run, V3, AT_ONCE)["changed"]
     add_version(left.connection, "documents", "v3", {"dimensions": 3})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from datetime import timedelta
 
@@ -68,7 +69,7 @@ def test_the_way_to_a_switch(connection, v2, status):
         "pgvmig cutover documents v2, or as a revision: pgvmig scaffold cutover documents v2"
     )
     assert versions["v2"]["verify"]["passed"] == ["hashes", "health", "recall", "identity", "visibility"]
-    assert "documents v2 verify: 5 passed, 0 s ago" in text
+    assert re.search(r"documents v2 verify: 5 passed, \d+ s ago", text)
 
     connection.execute(
         "UPDATE pgvmig.version SET thresholds = '{\"max_drop\": {\"nDCG@10\": 0.01}}' WHERE version = 'v2'"
@@ -79,7 +80,7 @@ def test_the_way_to_a_switch(connection, v2, status):
     connection.execute(EVALUATED)
     text, versions, _ = status()
     assert versions["v2"]["next"].startswith("pgvmig cutover documents v2")
-    assert "documents v2 evaluation: GO against v1, 0 s ago" in text
+    assert re.search(r"documents v2 evaluation: GO against v1, \d+ s ago", text)
 
 
 EVALUATED = """
