@@ -148,6 +148,7 @@ def test_following_goes_on_when_the_server_is_back(site, v2, proxy, monkeypatch)
         stop.set()
         result = following.join()
     assert (result.why, result.versions["documents v2"].written) == ("signal", ROWS + 10)
+    assert site.run().why == "done"  # also the closing look, where the first was stopped in it
     assert site.problems(v2) == []
 
 
