@@ -36,10 +36,21 @@ def one(pacer: Pacer, kind: str) -> Reading:
     return found
 
 
-def until(pacer: Pacer, kind: str, condition: Callable[[Reading], object], seconds: float = 60) -> Reading:
-    """Read until a reading of that kind fulfils the condition, and return it."""
+def until(
+    pacer: Pacer,
+    kind: str,
+    condition: Callable[[Reading], object],
+    seconds: float = 60,
+    *,
+    push: Callable[[], None] | None = None,
+) -> Reading:
+    """Read until a reading of that kind fulfils the condition, and return it; `push` before each second's first."""
     deadline = time.monotonic() + seconds
+    pushed = 0.0
     while True:
+        if push is not None and time.monotonic() > pushed + 1:
+            push()
+            pushed = time.monotonic()
         found = readings(pacer, kind)
         for reading in found:
             if condition(reading):

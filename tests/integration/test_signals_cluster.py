@@ -121,27 +121,31 @@ def test_a_slot_on_its_way_to_being_lost(connection, watch):
 # Archiving.
 
 
+def archiving(connection, pacer, condition):
+    """Return the reading that fulfils the condition; until then a segment each second wakes the archiver.
+
+    It may not have heard of a new setting when the first one is full, and by itself looks again after a minute.
+    """
+    return until(pacer, "WAL archiving", condition, push=lambda: fill_segments(connection, 1))
+
+
 def test_archiving_that_fails_and_recovers(connection, watch):
     pacer = watch()
     fill_segments(connection, 1)
     assert until(pacer, "WAL archiving", is_ok).reason.endswith(" to be archived")
     with setting(connection, "archive_command", "false"):
-        fill_segments(connection, 1)
-        found = until(pacer, "WAL archiving", stops)
+        found = archiving(connection, pacer, stops)
         assert found.reason.startswith("archiving fails, last for 00000001")
         assert found.next_step == "look into the server's log for what archive_command or archive_library says"
-    fill_segments(connection, 1)  # wakes the archiver
-    until(pacer, "WAL archiving", is_ok)
+    archiving(connection, pacer, is_ok)
 
 
 def test_archiving_that_does_not_keep_up(connection, watch):
     pacer = watch(max_archive_backlog=2)
     with setting(connection, "archive_command", ""):
-        fill_segments(connection, 4)
-        found = until(pacer, "WAL archiving", stops)
+        found = archiving(connection, pacer, stops)
         assert " WAL files wait to be archived, the limit is 2" in found.reason
-    fill_segments(connection, 1)
-    until(pacer, "WAL archiving", is_ok)
+    archiving(connection, pacer, is_ok)
 
 
 def test_the_archives_status_needs_pg_monitor(server, connection, watch):
