@@ -20,6 +20,7 @@ from pgvmig.contract import Contract, render_diff
 from pgvmig.errors import ConflictError, ContractError, NotFoundError, UsageError
 from pgvmig.home import Column, Home
 from pgvmig.layouts import ddl
+from pgvmig.locating import facts_of, resolved
 from pgvmig.names import DEFAULT_SLOT, fit, label, vector_column, view_name
 from pgvmig.runner import Added, Row, Runner, decoded, one
 
@@ -205,21 +206,6 @@ def _locate(run: Runner, where: Address, contract: Contract) -> tuple[Address, R
     return where, rows[0]
 
 
-def resolved(run: Runner, where: Address) -> Address:
-    """Return the address with the schema in which the table was found; offline as it was given."""
-    if run.offline:
-        return where
-    row = _table(run, where.table)
-    return Address(table=Table(row["table_schema"], row["table_name"]), version=where.version, slot=where.slot)
-
-
-def _table(run: Runner, table: Table) -> Row:
-    rows = run.run(files.query("adding", "table_facts", relation=table.relation))
-    if not rows:
-        raise NotFoundError(f"there is no table {files.text(table.identifier)}", next_step="check schema= and the name")
-    return rows[0]
-
-
 def _facts(
     run: Runner,
     where: Address,
@@ -231,7 +217,7 @@ def _facts(
 ) -> Facts:
     if run.offline:
         return _literal_facts(where, columns, key, adopting)
-    row = _table(run, where.table)
+    row = facts_of(run, where.table)
     tables.check(row, where)
     if not apart:
         tables.require_room_for_columns(row, where)

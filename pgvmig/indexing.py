@@ -13,7 +13,6 @@ from psycopg import sql
 
 from pgvmig import indexing_partitions, one_index
 from pgvmig import sql as files
-from pgvmig.adding import resolved
 from pgvmig.address import Address, Table
 from pgvmig.catalog.connection import is_passing
 from pgvmig.contract import Contract
@@ -21,6 +20,7 @@ from pgvmig.errors import ConflictError, DatabaseError, NotFoundError, UsageErro
 from pgvmig.home import Home
 from pgvmig.index_plan import METHODS, IndexPlan
 from pgvmig.layouts import ddl
+from pgvmig.locating import resolved
 from pgvmig.names import fit, vector_column
 from pgvmig.one_index import Found, Names, Step, Wanted
 from pgvmig.runner import Added, Row, Runner, decoded, one

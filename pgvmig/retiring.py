@@ -17,11 +17,11 @@ from psycopg.rows import dict_row
 
 from pgvmig import indexing
 from pgvmig import sql as files
-from pgvmig.adding import resolved
 from pgvmig.address import Address, Table
 from pgvmig.catalog.connection import translate
 from pgvmig.checks.gates import GateResult
 from pgvmig.errors import NotFoundError, UsageError
+from pgvmig.locating import resolved
 from pgvmig.pacing.asking import close, in_time, open_standby
 from pgvmig.pacing.units import quoted, size
 from pgvmig.runner import Row, Runner, decoded, one

@@ -15,9 +15,8 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from pgvmig.address import Address, Table
+from pgvmig.address import Address
 from pgvmig.catalog.connection import translated
-from pgvmig.catalog.session import Session, found_schema
 from pgvmig.contract import Contract
 from pgvmig.home import Home
 
@@ -95,15 +94,6 @@ class ConnectionRunner:
     def outside_transaction(self) -> Iterator[None]:
         """See Runner; an autocommit connection is always outside."""
         yield
-
-
-def located(run: Runner, table: Table) -> Table:
-    """Return the table with its schema, where our own session's search_path is not the one that finds it."""
-    connection = getattr(run, "connection", None)
-    if table.schema is not None or not isinstance(connection, Session):
-        return table
-    with translated():
-        return Table(found_schema(connection, table.relation), table.name)
 
 
 def one(rows: list[Row]) -> Any:

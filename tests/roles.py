@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 import lifecycle
 import psycopg
+from commands import runner
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from servers import Database, unique_name
@@ -21,7 +21,6 @@ from pgvmig.backfill import worker
 from pgvmig.backfill.options import Options, Result
 from pgvmig.catalog import roles, standbys
 from pgvmig.catalog.versions import Version
-from pgvmig.cli import cli, output
 from pgvmig.runner import ConnectionRunner
 
 # The views show none of what is secret; the input calls a function of the owner's.
@@ -136,10 +135,8 @@ class Cast:
 
     def cli(self, monkeypatch: Any, capsys: Any, who: str, *arguments: str) -> tuple[int, Any]:
         """Run a command as somebody; its exit code, and what it printed first as JSON."""
-        monkeypatch.setattr(sys, "argv", ["pgvmig", *arguments, "--dsn", self.dsn(who), "--json"])
-        code = output.run(cli)
-        said = capsys.readouterr()
-        return code, json.JSONDecoder().raw_decode(said.out)[0] if said.out else said.err
+        done = runner(self.dsn(who), monkeypatch, capsys)(*arguments, "--json")
+        return done.code, json.JSONDecoder().raw_decode(done.out)[0] if done.out else done.err
 
     def close(self) -> None:
         """Drop the roles, which outlive the database."""

@@ -151,6 +151,13 @@ class Servers:
             raise cluster
         return cluster
 
+    def closest(self, major: int) -> Cluster:
+        """Return the server of that major, or of the default one where there is none."""
+        try:
+            return self.get(major)
+        except UnavailableError:
+            return self.get(self.default_major)
+
 
 def memory_directory() -> str | None:
     """Return a directory in memory for temporary files, None where there is none that is large enough.

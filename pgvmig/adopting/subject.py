@@ -14,13 +14,13 @@ from psycopg.rows import dict_row, scalar_row
 from pgvmig import adding, lengths
 from pgvmig import sql as files
 from pgvmig.adding import Facts
-from pgvmig.address import Address, Table
+from pgvmig.address import Address
 from pgvmig.catalog.connection import translated
 from pgvmig.catalog.keys import identifier
 from pgvmig.contract import Contract
 from pgvmig.errors import NotFoundError
-from pgvmig.names import Target, check_version
-from pgvmig.runner import ConnectionRunner, Row, located
+from pgvmig.locating import located
+from pgvmig.runner import ConnectionRunner, Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,15 +85,8 @@ def locate(run: ConnectionRunner, target: str, version: str, column: str | None)
 
     Raises UsageError, and NotFoundError naming the vector columns that there are.
     """
-    readings = Target.parse(target).readings()
-    check_version(version)
-    for schema, name, slot in readings:
-        table = located(run, Table(schema, name))
-        rows = run.run(files.query("adding", "table_facts", relation=table.relation))
-        if rows:
-            where = Address(table=Table(rows[0]["table_schema"], rows[0]["table_name"]), version=version, slot=slot)
-            return where, _existing(run, where, column or slot)
-    raise NotFoundError(f"there is no table {target}", next_step="write [schema.]table[.slot], such as documents")
+    where = located(run, target, version)
+    return where, _existing(run, where, column or where.slot)
 
 
 def _existing(run: ConnectionRunner, where: Address, column: str) -> str:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from alembic.operations import MigrateOperation, Operations
 
 from pgvmig.alembic_plugin.migration_runner import begin
-from pgvmig.alembic_plugin.toimpl import implementation_for
+from pgvmig.alembic_plugin.toimpl import implementation_for, log
 from pgvmig.catalog import roles
-
-# below Alembic's own: the fileConfig() of its templates disables loggers that they do not name
-log = logging.getLogger("alembic.pgvmig")
 
 
 @Operations.register_operation("create_pgvmig_roles")

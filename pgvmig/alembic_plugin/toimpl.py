@@ -18,6 +18,7 @@ from pgvmig.alembic_plugin.migration_runner import MigrationRunner, as_command_e
 from pgvmig.catalog import schema
 from pgvmig.contract import Contract, why_halfvec
 from pgvmig.errors import PgvmigError, UsageError
+from pgvmig.locating import resolved
 from pgvmig.terms import Terms
 
 # below Alembic's own: the fileConfig() of its templates disables loggers that they do not name
@@ -212,7 +213,7 @@ def _said_of(run: MigrationRunner, key: str, where: Address) -> str | None:
 
 
 def _is_named(run: MigrationRunner, where: Address, name: str) -> bool:
-    labels = (where.label, adding.resolved(run, where).label)
+    labels = (where.label, resolved(run, where).label)
     # a shell may have taken the quotes off
     return any(_bare(label) == _bare(name) for label in labels)
 

@@ -77,7 +77,7 @@ class Session(psycopg.Connection[Any]):
         with super().transaction(*options, **more) as block:
             if outermost and self.pooled:
                 # no query, so that the isolation level can still be set
-                self.execute("SET LOCAL search_path = pg_catalog, pg_temp")
+                self.execute(f"SET LOCAL search_path = {OWN_PATH}")
             yield block
 
 

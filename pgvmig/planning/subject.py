@@ -6,13 +6,14 @@ from psycopg import sql
 
 from pgvmig import sql as files
 from pgvmig import tables
-from pgvmig.address import Address, Table
+from pgvmig.address import Address
 from pgvmig.contract import MAX_INDEXED, Contract
-from pgvmig.errors import NotFoundError, UsageError
-from pgvmig.names import Target, check_version, key_column
+from pgvmig.errors import UsageError
+from pgvmig.locating import facts_of, located
+from pgvmig.names import key_column
 from pgvmig.planning import plan as planning
 from pgvmig.planning.plan import Plan, Space
-from pgvmig.runner import Row, Runner, decoded, located
+from pgvmig.runner import Row, Runner, decoded
 
 _OWN = ("vector_column", "version_id_column", "source_hash_column", "embedded_at_column")
 
@@ -31,10 +32,10 @@ def plan(
 
     Raises UsageError, NotFoundError, ContractError, and ConflictError for tables that pgvmig refuses.
     """
-    where = _find(run, target, check_version(version))
+    where = located(run, target, version)
     with run.transaction():
         run.run(files.query("plan", "see_every_row"))
-        table = run.run(files.query("adding", "table_facts", relation=where.table.relation))[0]
+        table = facts_of(run, where.table)
         tables.check(table, where)
         facts = run.run(files.query("adding", "version_facts", **where.literals()))
         there = facts[0] if facts and facts[0]["state"] != "retired" else None
@@ -64,16 +65,6 @@ def _waits(run: Runner, where: Address, there: Row | None) -> sql.Composable:
     ]
     side = sql.Identifier(there["vector_table_schema"], there["vector_table_name"])
     return sql.SQL("NOT EXISTS (SELECT FROM {} AS e WHERE {})").format(side, sql.SQL(" AND ").join(same))
-
-
-def _find(run: Runner, target: str, version: str) -> Address:
-    """Return the first reading of the target whose table is there."""
-    for schema, name, slot in Target.parse(target).readings():
-        table = located(run, Table(schema, name))
-        rows = run.run(files.query("adding", "table_facts", relation=table.relation))
-        if rows:
-            return Address(table=Table(rows[0]["table_schema"], name), version=version, slot=slot)
-    raise NotFoundError(f"there is no table {target}", next_step="write [schema.]table[.slot], such as documents")
 
 
 def _space(where: Address, there: Row | None, dimensions: int | None, vector_type: str | None) -> Space:

@@ -304,6 +304,29 @@ BEGIN
 END
 $$;
 
+-- Whether there is any vector of a version; a retired one has none, nor has one that is not there.
+CREATE OR REPLACE FUNCTION pgvmig.has_vectors(v pgvmig.version, OUT has_any boolean)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    has_any := false;
+    IF v.state <> 'retired' THEN
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE %I IS NOT NULL)', v.vector_relation, v.vector_column)
+        INTO has_any;
+    END IF;
+END
+$$;
+
+-- The first version that the slot would come back from to this one; NULL when there is none.
+CREATE OR REPLACE FUNCTION pgvmig.way_back_from(v pgvmig.version) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT x.version FROM pgvmig.version x
+    WHERE x.activated_from = v.version_id AND x.state IN ('active', 'retained') ORDER BY x.version_id LIMIT 1
+$$;
+
 -- The downgrade of add. Refuses to destroy vectors unless told so.
 CREATE OR REPLACE FUNCTION pgvmig.drop_version(
     relation regclass, version text, slot text DEFAULT 'embedding', destroy boolean DEFAULT false
@@ -314,7 +337,6 @@ AS $$
 DECLARE
     v pgvmig.version;
     vectors bigint := 0;
-    written_meanwhile bigint;
     successor text;
 BEGIN
     SELECT x.* INTO v FROM pgvmig.version x WHERE x.relation = $1 AND x.version = $2 AND x.slot = $3;
@@ -322,8 +344,7 @@ BEGIN
         RETURN false;
     END IF;
     PERFORM pgvmig.finish_retire($1, $2, $3);  -- when somebody was stopped in the middle of it
-    SELECT x.version INTO successor FROM pgvmig.version x WHERE x.activated_from = v.version_id
-      AND x.state IN ('active', 'retained') ORDER BY x.version_id LIMIT 1;
+    successor := pgvmig.way_back_from(v);
     IF successor IS NOT NULL THEN
         RAISE EXCEPTION '% % is the way back from %', pgvmig.label($1, $3), $2, successor
             USING ERRCODE = 'PV004',
@@ -345,9 +366,7 @@ BEGIN
     END IF;
     IF v.state <> 'retired' THEN
         PERFORM pgvmig.lock_for_removal(v, false);
-        EXECUTE format('SELECT count(*) FROM (SELECT FROM %s WHERE %I IS NOT NULL LIMIT 1) AS any_row',
-                       v.vector_relation, v.vector_column) INTO written_meanwhile;
-        IF written_meanwhile > 0 AND NOT destroy THEN
+        IF NOT destroy AND pgvmig.has_vectors(v) THEN
             RAISE EXCEPTION '% % was written to while its lock was waited for', pgvmig.label($1, $3), $2
                 USING ERRCODE = 'PV007', HINT = 'stop the worker, then run this again';
         END IF;
@@ -378,22 +397,13 @@ $$;
 -- Whether the version was adopted once, retired, and added again without a vector, which is the downgrade of its
 -- retirement: the downgrade of its adoption then takes that away.
 CREATE OR REPLACE FUNCTION pgvmig.is_stand_in(v pgvmig.version) RETURNS boolean
-LANGUAGE plpgsql
+LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    vectors boolean;
-BEGIN
-    IF v.state = 'retired' OR NOT EXISTS (
-        SELECT FROM pgvmig.event e
-        WHERE e.relation = pgvmig.label(v.relation, 'embedding') AND e.slot = v.slot AND e.version = v.version
-          AND e.verb = 'adopt') THEN
-        RETURN false;
-    END IF;
-    EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE %I IS NOT NULL)', v.vector_relation, v.vector_column)
-    INTO vectors;
-    RETURN NOT vectors;
-END
+    SELECT v.state <> 'retired' AND NOT pgvmig.has_vectors(v)
+           AND EXISTS (SELECT FROM pgvmig.event e
+                       WHERE e.relation = pgvmig.label(v.relation, 'embedding') AND e.slot = v.slot
+                         AND e.version = v.version AND e.verb = 'adopt')
 $$;
 
 -- The downgrade of adopt: pgvmig leaves the table, the vectors and the application's column stay.

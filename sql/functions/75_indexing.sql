@@ -68,21 +68,15 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     v pgvmig.version;
-    has_vectors boolean;
     successor text;
     name text := format('%s %s', pgvmig.label($1, $3), $2);
     told text := format('alembic -x pgvmig_drop_index=%s.%s', pgvmig.label($1, $3), $2);
 BEGIN
     SELECT x.* INTO v FROM pgvmig.version x WHERE x.relation = $1 AND x.version = $2 AND x.slot = $3;
-    IF v.version_id IS NULL OR v.state = 'retired' THEN
+    IF NOT pgvmig.has_vectors(v) THEN
         RETURN;
     END IF;
-    EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE %I IS NOT NULL)', v.vector_relation, v.vector_column) INTO has_vectors;
-    IF NOT has_vectors THEN
-        RETURN;
-    END IF;
-    SELECT x.version INTO successor FROM pgvmig.version x
-    WHERE x.activated_from = v.version_id AND x.state IN ('active', 'retained') ORDER BY x.version_id LIMIT 1;
+    successor := pgvmig.way_back_from(v);
     IF v.state = 'active' THEN
         RAISE EXCEPTION '% is active, its index is not dropped', name
             USING ERRCODE = 'PV004', DETAIL = 'Every search would compare all vectors, one by one.',

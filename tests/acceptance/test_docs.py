@@ -2,131 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
 import re
-import shlex
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 import pytest
-from alembic.config import CommandLine
-from commands import shell
 from lifecycle import add_version, install
+from pages import BLOCK, DOCS, ROOT, Reader, blocks
 
 from pgvmig import indexing
 from pgvmig.address import address
 from pgvmig.adopting.mixture import largest_missed
 from pgvmig.alembic_plugin import reference as alembic_reference
-from pgvmig.cli import COMMANDS, cli, output, pacing_reference, reference
-from pgvmig.demo.model_server import serving
+from pgvmig.cli import COMMANDS, pacing_reference, reference
 from pgvmig.demo.models import HashModel
 from pgvmig.pacing.controller import State
 from pgvmig.pacing.limits import settings
 from pgvmig.pacing.registry import SIGNALS
 from pgvmig.runner import ConnectionRunner
-
-ROOT = Path(__file__).resolve().parents[2]
-DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-@dataclass
-class Reader:
-    """Somebody who does what a page says, in a folder and a database of their own."""
-
-    folder: Path
-    dsn: str
-    environment: dict[str, str]
-
-    def follow(self, page: Path) -> int:
-        """Carry out every block of the page, in order, and return how many there were."""
-        blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
-        for kind, text in blocks:
-            if kind != "text":
-                getattr(self, kind)(text)
-        return len(blocks)
-
-    def sql(self, text: str) -> None:
-        with psycopg.connect(self.dsn, autocommit=True) as conn:
-            conn.execute(text)
-
-    def ini(self, text: str) -> None:
-        self.save(text)
-
-    def toml(self, text: str) -> None:
-        # the page's port is the reader's own server's
-        self.save(text.replace("http://localhost:8080/v1", self.environment["LOCAL_BASE_URL"]))
-
-    def python(self, text: str) -> None:
-        if text.startswith("# ") and text.split("\n", 1)[0].endswith(".py"):
-            self.save(text)
-        else:
-            self.run([sys.executable, "-c", text])
-
-    def console(self, text: str) -> None:
-        for line in text.splitlines():
-            command = line.removeprefix("$ ")
-            plain = command.startswith(("pgvmig ", "alembic ")) and not re.search(r"[|&;<>$`]", command)
-            self.run(shlex.split(command, comments=True) if plain else ["bash", "-c", command])
-
-    def save(self, text: str) -> None:
-        path = self.folder / text.split("\n", 1)[0].removeprefix("# ")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-
-    def run(self, command: list[str]) -> str:
-        if command[0] in ("pgvmig", "alembic"):
-            return getattr(self, command[0])(command)
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
-
-    def pgvmig(self, command: list[str]) -> str:
-        """Run a command as its script does, in this process: a page has dozens, and each would import everything."""
-        with (
-            shell(self.folder, command, self.environment),
-            contextlib.redirect_stdout(io.StringIO()) as out,
-            contextlib.redirect_stderr(io.StringIO()) as err,
-        ):
-            code = output.run(cli)
-        assert code == 0, f"{command}\n{out.getvalue()}\n{err.getvalue()}"
-        return out.getvalue()
-
-    def alembic(self, command: list[str]) -> str:
-        """Run a command as its script does, in this process."""
-        with shell(self.folder, command, self.environment), contextlib.redirect_stdout(io.StringIO()) as out:
-            CommandLine(prog="alembic").main(argv=command[1:])
-        return out.getvalue()
-
-
-@pytest.fixture
-def reader(tmp_path: Path, database) -> Iterator[Reader]:
-    """Return a reader with a provider that serves the models the docs name."""
-    models = {"openai": HashModel("text-embedding-ada-002", 1536), "local": HashModel("all-MiniLM-L6-v2", 384)}
-    with serving(models) as server:
-        base = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "DATABASE_URL": database.url.replace("postgresql+psycopg://", "postgresql://"),
-            "OPENAI_API_KEY": "test",
-            "OPENAI_BASE_URL": server.base_url("openai"),
-            "LOCAL_API_KEY": "test",
-            "LOCAL_BASE_URL": server.base_url("local"),
-        }
-        base.pop("PGVMIG_DSN", None)
-        yield Reader(tmp_path, database.dsn, base)
-
-
-def blocks(page: str, kind: str) -> list[str]:
-    """Return the page's blocks of one kind."""
-    return [text for found, text in BLOCK.findall((ROOT / page).read_text(encoding="utf-8")) if found == kind]
 
 
 def test_quickstart(reader: Reader) -> None:
@@ -419,7 +312,8 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def test_adopt(reader: Reader) -> None:
+def prepare_adopt(reader: Reader) -> None:
+    """Make the tables of the page, with the vectors that their application has written."""
     model = HashModel("text-embedding-ada-002", 1536)
     tables = {
         "documents": "id bigint PRIMARY KEY, body text, created_at date, embedding vector(1536)",
@@ -457,6 +351,10 @@ def test_adopt(reader: Reader) -> None:
             ):  # fmt: skip
                 given = {"n": number, "text": f"text {number}", "vector": vector}
                 conn.execute(f"INSERT INTO {table} ({names}) VALUES ({values})", given)
+
+
+def test_adopt(reader: Reader) -> None:
+    prepare_adopt(reader)
     for command in ("init", "standby none"):
         reader.run(["pgvmig", *command.split()])
     # the page adopts documents twice: the second time under another writer

@@ -49,8 +49,7 @@ def test_two_branches_that_add_the_same_number(project, connection):
         "Next: add the changed contract as the next version; where two branches each added v2, give the revision that "
         "was run nowhere another number"
     )
-    # longer than before: Python takes a file of the same second and length for the one that it has compiled
-    second.write_text(second.read_text().replace("'v2'", "'v3'") + "\n")
+    second.write_text(second.read_text().replace("'v2'", "'v3'"))
     project.upgrade("merged")
     project.check()
     assert connection.execute(VERSIONS).fetchall() == [("v1", "hash"), ("v2", "one"), ("v3", "two")]

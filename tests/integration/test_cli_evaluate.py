@@ -11,8 +11,6 @@ from datetime import date
 import pytest
 from vectors import cut_over
 
-from pgvmig.cli import cli, output
-
 WITHOUT_EXTRA = (
     "import sys; sys.modules['ir_measures'] = None; sys.argv = ['pgvmig', *sys.argv[1:]]; "
     "from pgvmig.cli import main; main()"
@@ -20,15 +18,12 @@ WITHOUT_EXTRA = (
 
 
 @pytest.fixture
-def pgvmig(site, monkeypatch, capsys):
-    """Run `pgvmig` with arguments, as its script does; return the exit code and what it printed."""
-    monkeypatch.setenv("PGVMIG_DSN", site.database.dsn)
+def pgvmig(site, pgvmig):
+    """Run `pgvmig` with arguments; return the exit code and what it printed."""
 
     def run(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["pgvmig", *map(str, arguments)])
-        code = output.run(cli)
-        out, err = capsys.readouterr()
-        return code, out + err
+        done = pgvmig(*map(str, arguments))
+        return done.code, done.out + done.err
 
     return run
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-import sys
 
 import pytest
 from backfilling import Site
@@ -15,7 +13,6 @@ from psycopg import sql
 from pgvmig import adding, embedded, indexing, routing, switch
 from pgvmig.address import address
 from pgvmig.catalog import roles
-from pgvmig.cli import cli, output
 from pgvmig.demo.model_server import serving
 from pgvmig.demo.models import HashModel
 from pgvmig.errors import PgvmigError
@@ -63,7 +60,7 @@ def contract(name, number):
 
 @nasty
 @pytest.mark.layouts
-def test_the_whole_life_of_a_version(place, name, layout, monkeypatch, capsys):
+def test_the_whole_life_of_a_version(place, name, layout, pgvmig):
     slot, run = f"s{name}", ConnectionRunner(place.connection)
 
     def where(version):
@@ -72,11 +69,9 @@ def test_the_whole_life_of_a_version(place, name, layout, monkeypatch, capsys):
     target = where("v1").label.removesuffix(" v1")
 
     def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["pgvmig", *arguments, "--dsn", place.database.dsn, "--json"])
-        code = output.run(cli)
-        said = capsys.readouterr()
-        assert code == 0, said
-        return json.loads(said.out)
+        done = pgvmig(*arguments, "--json")
+        assert done.code == 0, done
+        return done.json
 
     def add(number):
         with place.connection.transaction():

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 import threading
 import time
 from datetime import timedelta
@@ -12,26 +11,11 @@ from backfilling import Background, wait_until
 from lifecycle import add_version
 
 from pgvmig.backfill import gates
-from pgvmig.cli import cli, output
 from pgvmig.pacing.limits import Limits
 from pgvmig.pacing.pacer import Unpaced
 
 WRITTEN = "SELECT count(embedding_v2) FROM documents"
 STATE = "SELECT state FROM pgvmig.pacing_log ORDER BY entry DESC LIMIT 1"
-
-
-@pytest.fixture
-def pgvmig(site, monkeypatch, capsys):
-    """Run `pgvmig` with arguments; return exit code, output and errors."""
-    monkeypatch.setenv("PGVMIG_DSN", site.database.dsn)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["pgvmig", *arguments])
-        code = output.run(cli)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 @pytest.fixture

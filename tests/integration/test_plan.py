@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
-from dataclasses import dataclass
 
 import pytest
 from backfilling import Site
 from lifecycle import add_version
 from psycopg import sql
 
-from pgvmig.cli import cli, output
 from pgvmig.demo.model_server import serving
 from pgvmig.demo.models import HashModel
 from pgvmig.errors import ConflictError, ContractError, DatabaseError, NotFoundError, UsageError
@@ -109,28 +106,6 @@ def test_it_predicts_what_the_backfill_does(site, table):
     assert predicted.column.wal_bytes == pytest.approx(grown["wal"], rel=0.5, abs=200_000)
 
 
-@dataclass
-class Done:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def pgvmig(site, monkeypatch, capsys):
-    """Run `pgvmig plan` as its script does."""
-    monkeypatch.setenv("PGVMIG_DSN", site.database.dsn)
-
-    def run(*arguments: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["pgvmig", "plan", *arguments])
-        code = output.run(cli)
-        return Done(code, *capsys.readouterr())
-
-    return run
-
-
 def with_old_index(site: Site, rows: int = 600, text: str = NOISE.format(40)) -> None:
     fill(site, PLAIN, text, rows)
     site.execute("ALTER TABLE documents ADD COLUMN old vector(8)")
@@ -139,7 +114,7 @@ def with_old_index(site: Site, rows: int = 600, text: str = NOISE.format(40)) ->
 
 def test_a_table_that_the_column_layout_would_churn(site, pgvmig):
     with_old_index(site)
-    done = pgvmig("documents", "v2", "--dimensions", "384", "--rate", "10")
+    done = pgvmig("plan", "documents", "v2", "--dimensions", "384", "--rate", "10")
     first, second, *_ = done.out.splitlines()
     share = plan(site, dimensions=384).column.hot_share
     assert first == (
@@ -166,7 +141,7 @@ def test_a_table_that_the_column_layout_would_churn(site, pgvmig):
 
 def test_its_json(site, pgvmig):
     with_old_index(site)
-    found = json.loads(pgvmig("documents", "v2", "--dimensions", "384", "--json", "--exact").out)
+    found = json.loads(pgvmig("plan", "documents", "v2", "--dimensions", "384", "--json", "--exact").out)
     assert (found["recommended"], found["rows"], found["waiting"], found["exact"]) == ("table", 600, 600, True)
     assert found["column"]["hot_share"] < 0.8
     assert found["table"]["hot_share"] is None

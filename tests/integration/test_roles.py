@@ -15,20 +15,25 @@ from pgvmig.demo.models import HashModel
 ZEROS = "[1,0,0,0,0,0,0,0]"
 
 
-# A cast takes as long as all that is tried in it: the tests of one layout run in one process.
+# A cast takes as long as all that is tried in it: the tests of one layout run in one process, and on another major than
+# those of the other, where there are two.
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(layout, marks=pytest.mark.xdist_group(f"roles {layout}")) for layout in ("column", "table")],
+    params=[
+        pytest.param(("column", 18), id="column", marks=pytest.mark.xdist_group("roles column")),
+        pytest.param(("table", 16), id="table", marks=pytest.mark.xdist_group("roles table")),
+    ],
 )
 def cast(request, servers):
     """v1 was there before the roles, is backfilled by the worker and active by the operator; v2 came after them."""
+    layout, major = request.param
     with (
         serving({"new": HashModel("hash", 8)}) as server,
-        servers.get(servers.default_major).database(installed=True) as database,
+        servers.closest(major).database(installed=True) as database,
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setenv("PGVMIG_NEW_BASE_URL", server.base_url("new"))
-        cast = Cast(database, request.param)
+        cast = Cast(database, layout)
         try:
             first = cast.add("v1", "app.clean(body)", cast.superuser)
             cast.create_roles()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 from datetime import timedelta
 
 import pytest
@@ -12,7 +10,6 @@ from lifecycle import find, prove
 from vectors import SKIPPED, cut_over, roll_back
 
 from pgvmig.address import address
-from pgvmig.cli import cli, output
 from pgvmig.watch import triggers
 from pgvmig.watch.judging import Trigger
 
@@ -28,18 +25,14 @@ def connection(site):
 
 
 @pytest.fixture
-def status(site, monkeypatch, capsys):
+def status(site, pgvmig):
     """Run `pgvmig status` twice: what it prints, and what it says of each version in JSON."""
-    monkeypatch.setenv("PGVMIG_DSN", site.database.dsn)
 
     def run(*arguments):
-        texts = []
-        for more in ([], ["--json"]):
-            monkeypatch.setattr(sys, "argv", ["pgvmig", "status", *arguments, *more])
-            assert output.run(cli) == 0
-            texts.append(capsys.readouterr().out)
-        found = json.loads(texts[1])
-        return texts[0], {version["version"]: version for version in found["versions"]}, found["routes"][0]
+        text, machine = pgvmig("status", *arguments), pgvmig("status", *arguments, "--json")
+        assert (text.code, machine.code) == (0, 0)
+        found = machine.json
+        return text.out, {version["version"]: version for version in found["versions"]}, found["routes"][0]
 
     return run
 

@@ -411,34 +411,26 @@ def test_keys_of_several_columns_and_other_names(site):
     assert next(r.measured["queries"] for r in results if r.gate == "recall") == 5
 
 
-def test_as_a_command(site, v2, monkeypatch, capsys):
-    from pgvmig.cli import cli, output
-
-    monkeypatch.setenv("PGVMIG_DSN", site.database.dsn)
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["pgvmig", *arguments])
-        return output.run(cli), *capsys.readouterr()
-
-    code, out, err = run("verify", "documents", "--queries", "5", "--sample", "3")
+def test_as_a_command(site, v2, pgvmig):
+    code, out, err = pgvmig("verify", "documents", "--queries", "5", "--sample", "3")
     assert code == 4
     assert re.search(r"^identity +yes +hash of provider 'new' makes the 3 sampled vectors", out, re.MULTILINE)
     assert re.search(r"^index +no ", out, re.MULTILINE)
     assert "Error: documents v2 is not ready: there is no vector index on embedding_v2" in err
     assert "Next:  pgvmig index documents v2" in err
     indexing.build(ConnectionRunner(site.connection), V2)
-    code, out, _ = run("verify", "documents", "v2", "--json")
+    code, out, _ = pgvmig("verify", "documents", "v2", "--json")
     answer = json.loads(out)
     assert (code, answer["passed"]) == (0, True)
     assert set(answer["gates"][0]) == {"gate", "passed", "found", "wanted", "next", "measured"}
-    code, out, _ = run("verify", "documents", "--only", "health", "--only", "capture", "--json")
+    code, out, _ = pgvmig("verify", "documents", "--only", "health", "--only", "capture", "--json")
     assert [gate["gate"] for gate in json.loads(out)["gates"]] == ["capture", "health"]
-    assert run("verify", "documents", "v2", "--only", "bogus")[0] == 2
-    code, out, _ = run("verify", "documents", "--queries", "5", "--sample", "3")
+    assert pgvmig("verify", "documents", "v2", "--only", "bogus")[0] == 2
+    code, out, _ = pgvmig("verify", "documents", "--queries", "5", "--sample", "3")
     assert (code, out.splitlines()[-1]) == (
         0,
         "Next: pgvmig cutover documents v2, or as a revision: pgvmig scaffold cutover documents v2",
     )
     site.execute("SELECT pgvmig.retire('documents', 'v2')")
-    code, _, err = run("verify", "documents")
+    code, _, err = pgvmig("verify", "documents")
     assert (code, err.splitlines()[0]) == (1, "Error: documents v2 is retired")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 from datetime import timedelta
 
@@ -13,7 +12,6 @@ from lifecycle import add_version, embed, find
 from vectors import cut_over, roll_back
 
 from pgvmig.address import address
-from pgvmig.cli import cli, output
 from pgvmig.errors import DatabaseError, NotFoundError
 from pgvmig.watch import looking, triggers
 from pgvmig.watch.judging import Trigger
@@ -74,19 +72,6 @@ def watching(site):
             return watch(Options(dsn=site.database.dsn, target="documents", **given))
 
     return Watching()
-
-
-@pytest.fixture
-def pgvmig(site, connection, monkeypatch, capsys):
-    monkeypatch.setenv("PGVMIG_DSN", site.database.dsn)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["pgvmig", *arguments])
-        code = output.run(cli)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def active(connection):
