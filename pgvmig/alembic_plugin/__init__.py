@@ -1,4 +1,4 @@
-"""The Alembic plugin: operations of the lifecycle as data (ops.py), executed (toimpl.py), found by autogenerate
+"""The Alembic plugin: operations of the lifecycle as data (*ops.py), executed (*impl.py), found by autogenerate
 (autogenerate.py, compare.py) and written into revisions (render.py).
 
 Alembic loads this while it is being imported, so siblings are imported inside `setup()`. Whoever imports us first has
@@ -19,7 +19,7 @@ def setup(plugin: Plugin) -> None:
 
     They are there under two names, because `autogenerate_plugins=["pgvmig.*"]` does not match the name `pgvmig`.
     """
-    from pgvmig.alembic_plugin import autogenerate, change_impl, ops, role_ops, schema_ops, toimpl  # noqa: F401
+    from pgvmig.alembic_plugin import autogenerate, change_impl, ops, role_ops, schema_ops, switch_ops, toimpl  # noqa: F401
 
     autogenerate.setup(plugin)
     type(plugin).setup_plugin_from_module(autogenerate, f"{plugin.name}.autogenerate")

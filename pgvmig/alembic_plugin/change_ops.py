@@ -1,4 +1,4 @@
-"""The operations around a change of a table, as data; see ops.py. What autogenerate writes goes between them."""
+"""The operations around a change of a table and after one, as data; see ops.py."""
 
 from __future__ import annotations
 
@@ -63,3 +63,33 @@ class EndTableChangeOp(TableChangeOp):
     def reverse(self) -> MigrateOperation:
         """Return the downgrade."""
         return BeginTableChangeOp(self.table, self.schema)
+
+
+@Operations.register_operation("refresh_embedding_views")
+class RefreshEmbeddingViewsOp(MigrateOperation):
+    """Show columns that the application added."""
+
+    name = "refresh_embedding_views"
+
+    def __init__(self, table: str, schema: str | None = None, slot: str = "embedding") -> None:
+        self.table = table
+        self.schema = schema
+        self.slot = slot
+        self.opposite: MigrateOperation = self
+
+    @classmethod
+    def refresh_embedding_views(
+        cls, operations: Operations, table: str, schema: str | None = None, slot: str = "embedding"
+    ) -> None:
+        """Append columns that the application added to its table to all views of the slot. Downgrading does nothing:
+        PostgreSQL lets a view's columns only grow.
+        """
+        operations.invoke(cls(table, schema, slot))
+
+    def reverse(self) -> MigrateOperation:
+        """Return the downgrade: it finds nothing to append, unless autogenerate knows what it is to make room for."""
+        return self.opposite
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        """Return what `alembic check` shows."""
+        return ("refresh_embedding_views", self.schema, self.table, self.slot)

@@ -13,7 +13,7 @@ from typing import Any
 
 from alembic.operations import MigrateOperation
 
-from pgvmig.alembic_plugin import ops
+from pgvmig.alembic_plugin import ops, switch_ops
 from pgvmig.alembic_plugin.notice import NoticeOp, log, noticed
 from pgvmig.alembic_plugin.recorded import Place, RecordedSlot, RecordedVersion
 from pgvmig.contract import Contract
@@ -228,7 +228,7 @@ def _back(subject: Subject, recorded: RecordedSlot, wanted: RecordedVersion) -> 
     active = recorded.active
     if active is not None and active is recorded.live[-1] and active.activated_from == wanted.name:
         log.info("Detected the contract of %s %s again: a rollback leads to it", subject.label, wanted.name)
-        back = ops.RollBackEmbeddingOp(force=None, **subject.named(active.name))
+        back = switch_ops.RollBackEmbeddingOp(force=None, **subject.named(active.name))
         back.after = active.revision
         return back
     newest = recorded.live[-1].name

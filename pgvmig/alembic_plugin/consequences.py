@@ -8,7 +8,7 @@ from typing import Any
 from alembic.operations import MigrateOperation
 from alembic.operations import ops as alembic_ops
 
-from pgvmig.alembic_plugin import change_ops, ops
+from pgvmig.alembic_plugin.change_ops import BeginTableChangeOp, RefreshEmbeddingViewsOp
 from pgvmig.alembic_plugin.notice import NoticeOp, log, noticed
 from pgvmig.alembic_plugin.recorded import Place, Recorded, RecordedSlot, RecordedVersion
 from pgvmig.names import label
@@ -56,7 +56,7 @@ def _change_table(operation: alembic_ops.ModifyTableOps, recorded: Recorded) -> 
     place = (operation.schema, operation.table_name)
     changed = [name for name in map(_dropped_or_retyped, operation.ops) if name and (place, name) in recorded.shown]
     refreshes = list(_refreshes(operation, recorded)) if any(map(_is_added, operation.ops)) else []
-    begin = change_ops.BeginTableChangeOp(operation.table_name, operation.schema)
+    begin = BeginTableChangeOp(operation.table_name, operation.schema)
     for change in operation.ops:
         yield from _notices(change, recorded)
     if changed:
@@ -108,12 +108,12 @@ def _after_retirement(table: str, version: RecordedVersion) -> NoticeOp:
     )
 
 
-def _refreshes(operation: alembic_ops.ModifyTableOps, recorded: Recorded) -> Iterator[ops.RefreshEmbeddingViewsOp]:
+def _refreshes(operation: alembic_ops.ModifyTableOps, recorded: Recorded) -> Iterator[RefreshEmbeddingViewsOp]:
     """Yield what makes the views show the columns that are added, where they show all that there are."""
     schema, table = place = (operation.schema, operation.table_name)
     for slot in recorded.slots:
         if place in slot.places and slot.live and slot.shows_all:
-            yield ops.RefreshEmbeddingViewsOp(table=table, schema=schema, slot=slot.slot)
+            yield RefreshEmbeddingViewsOp(table=table, schema=schema, slot=slot.slot)
 
 
 def warn_of_undeclared(recorded: Recorded, declared: set[tuple[Place, str]], tables: set[Place]) -> None:

@@ -11,10 +11,10 @@ from types import ModuleType
 
 from alembic.operations import MigrateOperation, Operations
 
-from pgvmig.alembic_plugin import change_ops, ops, role_ops, schema_ops
+from pgvmig.alembic_plugin import change_ops, ops, role_ops, schema_ops, switch_ops
 
 _MARKED = re.compile(r"(<!-- operations, written by `make docs` -->\n).*?(<!-- end -->)", re.DOTALL)
-_MODULES = (schema_ops, ops, change_ops, role_ops)
+_MODULES = (schema_ops, ops, switch_ops, change_ops, role_ops)
 _WIDTH = 118
 
 

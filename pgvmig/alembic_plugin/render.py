@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import alembic.autogenerate.render as alembic_render
 from alembic.operations import MigrateOperation
 
-from pgvmig.alembic_plugin import change_ops, ops, role_ops, schema_ops
+from pgvmig.alembic_plugin import change_ops, role_ops, schema_ops, switch_ops
 from pgvmig.alembic_plugin.consequences import AtDowngrade
 from pgvmig.alembic_plugin.embedding_op import EmbeddingOp
 from pgvmig.alembic_plugin.notice import NoticeOp
@@ -25,7 +25,7 @@ _WIDTH = 96
 
 _KINDS = (
     EmbeddingOp,
-    ops.RefreshEmbeddingViewsOp,
+    change_ops.RefreshEmbeddingViewsOp,
     change_ops.TableChangeOp,
     role_ops.CreateRolesOp,
     role_ops.DropRolesOp,
@@ -39,7 +39,7 @@ def register() -> None:
     renderers = alembic_render.renderers
     for kind in _KINDS:
         renderers.dispatch_for(kind, replace=True)(operation)
-    renderers.dispatch_for(ops.RollBackEmbeddingOp, replace=True)(roll_back)
+    renderers.dispatch_for(switch_ops.RollBackEmbeddingOp, replace=True)(roll_back)
     renderers.dispatch_for(AtDowngrade, replace=True)(lambda *_: [])
     renderers.dispatch_for(NoticeOp, replace=True)(notice)
 
@@ -56,7 +56,7 @@ def operation(context: AutogenContext, op: MigrateOperation) -> str:
     return f"{prefix}{name}(\n{body},\n)"
 
 
-def roll_back(context: AutogenContext, op: ops.RollBackEmbeddingOp) -> list[str]:
+def roll_back(context: AutogenContext, op: switch_ops.RollBackEmbeddingOp) -> list[str]:
     """Return the call, and which revision it must follow: Alembic runs those of two lines in any order."""
     after = f"Revision {op.after} cut over. Write this on its line, after it: alembic revision --head ..."
     return [*(_comment(after) if op.after else []), operation(context, op)]

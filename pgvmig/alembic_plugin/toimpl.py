@@ -11,7 +11,7 @@ from alembic.operations import MigrateOperation, Operations
 
 from pgvmig import adding, hazards, indexing, retiring, switch
 from pgvmig.address import Address, address
-from pgvmig.alembic_plugin import ops, schema_ops
+from pgvmig.alembic_plugin import ops, schema_ops, switch_ops
 from pgvmig.alembic_plugin.calm import before_build, dsn_of
 from pgvmig.alembic_plugin.embedding_op import EmbeddingOp
 from pgvmig.alembic_plugin.migration_runner import MigrationRunner, as_command_error, begin, require_own_transaction
@@ -147,22 +147,22 @@ def drop_index(operations: Operations, operation: ops.DropEmbeddingIndexOp) -> N
     )
 
 
-@implementation_for(ops.CutOverEmbeddingOp)
-def cut_over(operations: Operations, operation: ops.CutOverEmbeddingOp) -> None:
+@implementation_for(switch_ops.CutOverEmbeddingOp)
+def cut_over(operations: Operations, operation: switch_ops.CutOverEmbeddingOp) -> None:
     """Cut over."""
     run, where, terms = begin(operations), _address(operation), Terms.forced(operation.force)
     _say(where, "cut over", switch.cut_over(run, where, terms, beside=_beside(run), tell=_warn))
 
 
-@implementation_for(ops.RollBackEmbeddingOp)
-def roll_back(operations: Operations, operation: ops.RollBackEmbeddingOp) -> None:
+@implementation_for(switch_ops.RollBackEmbeddingOp)
+def roll_back(operations: Operations, operation: switch_ops.RollBackEmbeddingOp) -> None:
     """Roll back."""
     run, where, terms = begin(operations), _address(operation), Terms.forced(operation.force)
     _say(where, "rolled back", switch.roll_back(run, where, terms, beside=_beside(run), tell=_warn))
 
 
-@implementation_for(ops.RetireEmbeddingOp)
-def retire(operations: Operations, operation: ops.RetireEmbeddingOp) -> None:
+@implementation_for(switch_ops.RetireEmbeddingOp)
+def retire(operations: Operations, operation: switch_ops.RetireEmbeddingOp) -> None:
     """Retire."""
     run = begin(operations)
     where = _address(operation)
@@ -171,12 +171,6 @@ def retire(operations: Operations, operation: ops.RetireEmbeddingOp) -> None:
     _say(where, "retired", outcome)
     if outcome.get("held_bytes"):
         log.info("%s: %s", where.label, retiring.space_left(where.table, outcome))
-
-
-@implementation_for(ops.RefreshEmbeddingViewsOp)
-def refresh(operations: Operations, operation: ops.RefreshEmbeddingViewsOp) -> None:
-    """Refresh the views."""
-    adding.refresh_views(begin(operations), operation.table, operation.schema, operation.slot)
 
 
 def _address(operation: EmbeddingOp) -> Address:

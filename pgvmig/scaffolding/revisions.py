@@ -11,7 +11,7 @@ import psycopg
 from alembic.script import Script
 from alembic.util import CommandError, rev_id
 
-from pgvmig.alembic_plugin import ops, schema_ops
+from pgvmig.alembic_plugin import schema_ops, switch_ops
 from pgvmig.catalog import schema, versions
 from pgvmig.catalog.versions import Version
 from pgvmig.errors import ConfigError, ConflictError, NotFoundError
@@ -75,7 +75,7 @@ def cutover(project: Project, version: Version, line: str | None = None) -> Revi
             hazard="It has no vectors that anybody could search",
             next_step="add its contract as the next version: op.add_embedding() in a revision",
         )
-    switch = ops.CutOverEmbeddingOp(**named(version, _schema(project, version)))
+    switch = switch_ops.CutOverEmbeddingOp(**named(version, _schema(project, version)))
     return replace(
         _on_branch(project, version, line),
         message=f"cut over {version.name}",
@@ -103,7 +103,7 @@ def retirement(conn: psycopg.Connection[Any], project: Project, version: Version
     return replace(
         _on_branch(project, version, line, after=_NEEDS),
         message=f"retire {version.name}",
-        upgrade=rendered([ops.RetireEmbeddingOp(**named(version, schema_name))]),
+        upgrade=rendered([switch_ops.RetireEmbeddingOp(**named(version, schema_name))]),
         downgrade=rendered(added_again(conn, version, schema_name)),
     )
 

@@ -11,7 +11,7 @@ from declaring import calls, embedding
 from lifecycle import CONTRACT
 from test_autogenerate_compare import subject, version
 
-from pgvmig.alembic_plugin import ops, schema_ops
+from pgvmig.alembic_plugin import ops, schema_ops, switch_ops
 from pgvmig.alembic_plugin.compare import compare
 from pgvmig.alembic_plugin.embedding_op import EmbeddingOp
 from pgvmig.alembic_plugin.notice import NoticeOp
@@ -95,8 +95,8 @@ OPPOSITES = [
     (ops.AddEmbeddingOp("t", "v1", CONTRACT), "op.drop_embedding('t', 'v1')"),
     (ops.AdoptEmbeddingOp("t", "v1", "c", CONTRACT), "op.release_embedding('t', 'v1')"),
     (ops.IndexEmbeddingOp("t", "v1", schema="s"), "op.drop_embedding_index('t', 'v1', schema='s')"),
-    (ops.CutOverEmbeddingOp("t", "v1", "gate: why"), "op.roll_back_embedding('t', 'v1')"),
-    (ops.RollBackEmbeddingOp("t", "v1"), "op.cut_over_embedding('t', 'v1')"),
+    (switch_ops.CutOverEmbeddingOp("t", "v1", "gate: why"), "op.roll_back_embedding('t', 'v1')"),
+    (switch_ops.RollBackEmbeddingOp("t", "v1"), "op.cut_over_embedding('t', 'v1')"),
     (schema_ops.InstallOp(1), "op.uninstall_pgvmig()"),
     (schema_ops.UninstallOp(), "op.install_pgvmig()"),
     (schema_ops.UpgradeOp(1), "op.upgrade_pgvmig(1)"),
@@ -117,7 +117,7 @@ def test_the_opposite(operation, opposite):
         ops.DropEmbeddingOp("t", "v1", None, "embedding"),
         ops.ReleaseEmbeddingOp("t", "v1", None, "embedding"),
         ops.DropEmbeddingIndexOp("t", "v1"),
-        ops.RetireEmbeddingOp("t", "v1"),
+        switch_ops.RetireEmbeddingOp("t", "v1"),
         ops.SetEmbeddingSearchOp("t", "v1", {}),
     ],
     ids=lambda operation: operation.name,
@@ -130,7 +130,7 @@ def test_what_takes_away_does_not_know_what_was_there(operation):
 
 
 def test_a_rollback_says_after_which_revision():
-    back = ops.RollBackEmbeddingOp("documents", "v2")
+    back = switch_ops.RollBackEmbeddingOp("documents", "v2")
     back.after = "0042"
     assert rendered(back)[0].splitlines() == [
         "# Revision 0042 cut over. Write this on its line, after it: alembic revision --head ...",
