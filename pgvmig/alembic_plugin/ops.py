@@ -1,5 +1,6 @@
-"""The operations on a version, as data: what a revision says. Executing them is toimpl.py's part; switch_ops.py has those
-that gates guard.
+"""The operations on a version, as data: what a revision says; switch_ops.py has those that gates guard.
+
+Executing them is toimpl.py's part.
 
 Alembic compiles the signatures again as text, so they start `(cls, operations, ...)` and their defaults are plain.
 Every operation has `to_diff_tuple()` for `alembic check`, and `reverse()`. What takes away can be turned round only
